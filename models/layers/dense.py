@@ -1,0 +1,125 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import InputSpec, Layer, activations, constraints, initializers, ops, regularizers
+
+from models.registry import register_layer
+
+_NOT_BUILT_HERE = ("lora_rank", "lora_alpha", "quantization_config")
+
+
+@register_layer
+class Dense(Layer):
+    """Multiplies by a learned matrix, adds a bias, applies an activation: `y = activation(x @ kernel + bias)`.
+
+    Takes what `keras.layers.Dense` takes, holds the same weights in the same order and gives the same numbers,
+    so a model's weights load into either. LoRA and quantised kernels are left out.
+
+    Args:
+        units: Size of the last axis of the output, a positive integer.
+        activation: Name or callable; None is linear.
+        use_bias: Whether to add a learned bias.
+        kernel_initializer, bias_initializer: How the weights start.
+        kernel_regularizer, bias_regularizer: Penalties on the weights.
+        activity_regularizer: Penalty on the output.
+        kernel_constraint, bias_constraint: Applied to the weights after each update.
+
+    Input shape: `(batch, ..., features)`, any rank from 2; `features` must be known at build.
+    Output shape: `(batch, ..., units)`, in the policy's compute dtype. Masks pass through.
+
+    Raises:
+        ValueError: `units` is not a positive integer; the input has rank 1, or an unknown or another number of features.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(units, int) or isinstance(units, bool) or units <= 0:
+            raise ValueError(f"`units` must be a positive integer. Received: units={units!r}")
+        _refuse_unsupported(kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.units = units
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.supports_masking = True
+        self.input_spec = InputSpec(min_ndim=2)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        features = input_shape[-1]
+        if features is None:
+            raise ValueError(
+                f"The last axis of the input must be known to build `{self.name}`. Received: input_shape={input_shape}"
+            )
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(features, self.units),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.units,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
+
+    def call(self, inputs: Any) -> Any:
+        outputs = ops.matmul(inputs, self.kernel)
+        if self.bias is not None:
+            outputs = ops.add(outputs, self.bias)
+        if self.activation is not None:
+            outputs = self.activation(outputs)
+        return outputs
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+        }
+
+
+def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
+    """Drops the unset LoRA and quantisation entries of a Keras Dense's config; refuses set ones."""
+    for name in _NOT_BUILT_HERE:
+        value = kwargs.pop(name, None)
+        if value is not None:
+            raise ValueError(
+                f"`{name}` is not supported by this Dense. Received: {name}={value!r}. Merge LoRA or dequantize the model first."
+            )

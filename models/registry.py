@@ -1,0 +1,106 @@
+"""Which custom objects this process knows: our own layers, and those of the modules the operator names.
+
+Keras finds a custom object in two separate ways, and the first wins:
+
+1. the process-wide registry, under its registered name `package>Name` (`@register_layer` here, or Keras's
+   own `@keras.saving.register_keras_serializable`);
+2. the `custom_objects` argument, under the bare class name, for objects that nobody registered.
+
+`load_plugins` serves both: importing a module registers what it registers, and everything the module defines
+goes into `custom_objects()` too. Nothing is ever imported because a file says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import keras
+
+PACKAGE = "layerserve"
+"""Serialisation namespace. It is part of every saved file: never change it."""
+
+LayerClass = TypeVar("LayerClass", bound=type)
+
+_objects: dict[str, Any] = {}
+
+
+def register_layer(cls: LayerClass) -> LayerClass:
+    """Registers a layer as `layerserve>ClassName`.
+
+    The class's name is part of the file format (weights are found by it): renaming a layer breaks saved models.
+
+    Raises:
+        ValueError: another class holds that name. (Keras would silently replace it.)
+    """
+    registered_name = f"{PACKAGE}>{cls.__name__}"
+    holder = keras.saving.get_registered_object(registered_name)
+    if holder is not None and _origin(holder) != _origin(cls):
+        raise ValueError(
+            f"`{registered_name}` is already registered by {_origin(holder)}. Received: {_origin(cls)}. Rename one of the two classes."
+        )
+    registered: LayerClass = keras.saving.register_keras_serializable(package=PACKAGE)(cls)
+    _objects[cls.__name__] = registered
+    return registered
+
+
+def load_plugins(modules: Iterable[str]) -> None:
+    """Imports the modules that the operator names and makes what they define loadable.
+
+    Args:
+        modules: Dotted names, looked up as Python does, with the working directory first.
+
+    Raises:
+        ValueError: a module cannot be imported, or two modules define different objects of one name.
+    """
+    for name in modules:
+        for object_name, value in _definitions(_import(name)).items():
+            holder = _objects.setdefault(object_name, value)
+            if holder is not value:
+                raise ValueError(
+                    f"`{object_name}` is defined by both {_origin(holder)} and {_origin(value)}. Rename one of the two."
+                )
+
+
+def custom_objects() -> dict[str, Any]:
+    """Everything this process may build from a saved model beside Keras's own, by bare name."""
+    return dict(_objects)
+
+
+def layer_class(registered_name: str) -> type | None:
+    """The class that Keras would build for `package>Name` or, unregistered, for `Name`; None where there is none."""
+    found = keras.saving.get_registered_object(registered_name, custom_objects=_objects)
+    return found if inspect.isclass(found) else None
+
+
+def _import(name: str) -> ModuleType:
+    working_directory = str(Path.cwd())
+    if working_directory not in sys.path:
+        sys.path.insert(0, working_directory)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise ValueError(
+            f"The module `{name}` could not be imported: {type(error).__name__}: {error}. "
+            "Name it as `import` would, from a directory where Python finds it."
+        ) from error
+
+
+def _definitions(module: ModuleType) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ == module.__name__
+        and value.__name__ == name
+    }
+
+
+def _origin(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"

@@ -1,0 +1,116 @@
+"""The house's import rules: who may import whom, no cycles, and a light floor that loads no Keras."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("models", "export", "service")
+KERAS_FLOOR = ("models.layers", "models.registry", "models.builders", "models.checks", "models.loading")
+HEAVY = {"keras", "tensorflow", "sklearn", "jax", "torch"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))}
+
+
+def imports_of(module: str) -> set[str]:
+    """Every module that this one names in an import statement, at the top or inside a function."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(SOURCES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} uses a relative import; name the module in full"
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & SOURCES.keys()
+            found.update(submodules or {str(node.module)})
+    return found
+
+
+def ours(module: str) -> set[str]:
+    return imports_of(module) & SOURCES.keys()
+
+
+def allowed(module: str) -> tuple[str, ...]:
+    """The prefixes of our modules that this one may import, by the table in CONTRIBUTING.md."""
+    table = {
+        "models.artifact": (),
+        "models.store": ("models.artifact",),
+        "models": ("models",),
+        "export": ("models", "export"),
+        "service.settings": (),
+        "service.errors": (),
+        "service.middleware": ("service.errors", "service.settings"),
+        "service.inference": ("service.errors", "models.artifact"),
+        "service.runtimes.keras": ("service.errors", "service.runtimes", "models.artifact", *KERAS_FLOOR),
+        "service.runtimes": ("service.errors", "service.runtimes", "models.artifact"),
+        "service.repository": ("service.errors", "service.runtimes", "models.artifact", "models.store"),
+        "service.engine": ("service.repository", "service.inference", "service.errors", "models.artifact"),
+        "service.protocols.tensors": ("service.errors", "models.artifact"),
+        "service.protocols": (
+            "service.engine",
+            "service.inference",
+            "service.errors",
+            "service.protocols.tensors",
+            "models.artifact",
+        ),
+        "service": ("service", "models.artifact", "models.store", "models.command_line"),
+    }
+    longest = max((key for key in table if module == key or module.startswith(key + ".")), key=len)
+    return table[longest]
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_module_imports_only_what_its_room_may(module: str) -> None:
+    permitted = allowed(module)
+    strangers = {
+        name for name in ours(module) - {module} if not any(name == p or name.startswith(p + ".") for p in permitted)
+    }
+    assert not strangers
+
+
+def test_imports_have_no_cycle() -> None:
+    TopologicalSorter({module: ours(module) - {module} for module in SOURCES}).prepare()
+
+
+@pytest.mark.parametrize("module", sorted(name for name in SOURCES if name.startswith("service")))
+def test_only_the_keras_runtime_of_the_service_names_keras(module: str) -> None:
+    loaded = {name.split(".")[0] for name in imports_of(module)} & HEAVY
+    floor = {name for name in ours(module) if name.startswith(KERAS_FLOOR)}
+    assert module == "service.runtimes.keras" or not (loaded | floor)
+
+
+@pytest.mark.parametrize(
+    "module", ["models.artifact", "models.store", "models.__main__", "service.app", "service.__main__"]
+)
+def test_light_module_loads_no_keras(module: str) -> None:
+    script = f"import sys, {module}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_nothing_pickles(module: str) -> None:
+    assert not {name.split(".")[0] for name in imports_of(module)} & {
+        "pickle",
+        "cloudpickle",
+        "dill",
+        "joblib",
+        "shelve",
+        "marshal",
+    }
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_file_is_at_most_300_lines(module: str) -> None:
+    assert len(SOURCES[module].read_text().splitlines()) <= 300
