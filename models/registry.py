@@ -42,7 +42,8 @@ def register_layer(cls: LayerClass) -> LayerClass:
     holder = keras.saving.get_registered_object(registered_name)
     if holder is not None and _origin(holder) != _origin(cls):
         raise ValueError(
-            f"`{registered_name}` is already registered by {_origin(holder)}. Received: {_origin(cls)}. Rename one of the two classes."
+            f"`{registered_name}` is already registered by {_origin(holder)}. Received: {_origin(cls)}. "
+            "Rename one of the two classes."
         )
     registered: LayerClass = keras.saving.register_keras_serializable(package=PACKAGE)(cls)
     _objects[cls.__name__] = registered

@@ -31,7 +31,7 @@ class Dense(Layer):
     Output shape: `(batch, ..., units)`, in the policy's compute dtype. Masks pass through.
 
     Raises:
-        ValueError: `units` is not a positive integer; the input has rank 1, or an unknown or another number of features.
+        ValueError: `units` is not a positive integer; the input has rank 1, or an unknown or another last axis.
     """
 
     def __init__(
@@ -121,5 +121,6 @@ def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
         value = kwargs.pop(name, None)
         if value is not None:
             raise ValueError(
-                f"`{name}` is not supported by this Dense. Received: {name}={value!r}. Merge LoRA or dequantize the model first."
+                f"`{name}` is not supported by this Dense. Received: {name}={value!r}. "
+                "Merge LoRA or dequantize the model first."
             )

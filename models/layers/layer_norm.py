@@ -55,7 +55,8 @@ class LayerNorm(Layer):
     ) -> None:
         if kwargs.pop("rms_scaling", False):
             raise ValueError(
-                "`rms_scaling` is not supported by LayerNorm. Received: rms_scaling=True. Use keras.layers.RMSNormalization."
+                "`rms_scaling` is not supported by LayerNorm. Received: rms_scaling=True. "
+                "Use keras.layers.RMSNormalization."
             )
         if not epsilon > 0:
             raise ValueError(f"`epsilon` must be a positive number. Received: epsilon={epsilon!r}")
@@ -79,7 +80,8 @@ class LayerNorm(Layer):
         shape = tuple(input_shape[axis] for axis in axes)
         if None in shape:
             raise ValueError(
-                f"The normalized axes must be known to build `{self.name}`. Received: axis={self.axis}, input_shape={input_shape}"
+                f"The normalized axes must be known to build `{self.name}`. "
+                f"Received: axis={self.axis}, input_shape={input_shape}"
             )
         self.gamma = None
         if self.scale:
@@ -138,7 +140,8 @@ class LayerNorm(Layer):
         axes = sorted(axis + ndim if axis < 0 else axis for axis in given)
         if not axes or axes[0] < 1 or axes[-1] >= ndim or len(set(axes)) < len(axes):
             raise ValueError(
-                f"`axis` must name different axes of the input, without the batch axis 0. Received: axis={self.axis}, an input of rank {ndim}"
+                "`axis` must name different axes of the input, without the batch axis 0. "
+                f"Received: axis={self.axis}, an input of rank {ndim}"
             )
         return axes
 
