@@ -1,0 +1,190 @@
+"""A layer's constructor arguments: what they are, other values for them, and the trip through a file and back."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from models.checks.origin import is_keras_own
+from models.checks.reach import reachable
+
+BASE_ARGUMENTS = frozenset({"name", "dtype", "trainable", "autocast", "activity_regularizer"})
+
+_UNTOLD = frozenset({"name", "shared_object_id", "build_config"})
+"""What two equal configs may differ in: automatic names, and how far a nested layer is built."""
+
+_STRINGS = {
+    "activation": ("tanh", "relu"),
+    "initializer": ("ones", "zeros"),
+    "regularizer": ("l2", "l1"),
+    "constraint": ("non_neg", "unit_norm"),
+    "padding": ("same", "valid"),
+    "mode": ("sum", "mean", "max"),
+    "interpolation": ("nearest", "bilinear"),
+}
+
+
+def parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The constructor's arguments by name, those it may hand on to a parent class through **kwargs last."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        if base is keras.layers.Layer or base is object:
+            break
+        if "__init__" not in vars(base):
+            continue
+        signature = inspect.signature(vars(base)["__init__"])
+        own = [p for p in list(signature.parameters.values())[1:] if p.kind not in {p.VAR_KEYWORD, p.VAR_POSITIONAL}]
+        for parameter in own:
+            found.setdefault(parameter.name, parameter)
+        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+            break
+    return {name: parameter for name, parameter in found.items() if name not in BASE_ARGUMENTS}
+
+
+def config_of(layer: Any) -> dict[str, Any]:
+    """The layer's config with its objects revived, without its name."""
+    config = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object({"config": layer.get_config()}), custom_objects=custom_objects(layer)
+    )["config"]
+    config.pop("name", None)
+    return dict(config)
+
+
+def arguments(layer: Any) -> dict[str, Any]:
+    """What the constructor was given, as far as the config, the attributes and the defaults tell."""
+    try:
+        config = config_of(layer)
+    except Exception:  # another rule says what is wrong with the config; attributes will do here
+        config = {}
+    found = {}
+    for name, parameter in parameters(type(layer)).items():
+        if name in config:
+            found[name] = config[name]
+        elif name in vars(layer):
+            found[name] = vars(layer)[name]
+        elif f"_{name}" in vars(layer):
+            found[name] = vars(layer)[f"_{name}"]
+        elif parameter.default is not parameter.empty:
+            found[name] = parameter.default
+    return _accepted(type(layer), found)
+
+
+def _accepted(cls: type, found: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without those of a parent class that this one sets by itself."""
+    own = inspect.signature(cls).parameters
+    kept = {name: value for name, value in found.items() if name in own}
+    for name in found.keys() - kept.keys():
+        try:
+            cls(**kept, **{name: found[name]})
+        except Exception:  # noqa: S112 -- however it says that it takes no such argument
+            continue
+        kept[name] = found[name]
+    return kept
+
+
+def rebuild(layer: Any) -> Any:
+    """A new, unbuilt layer with the arguments of a given one."""
+    if isinstance(layer, keras.Model) or is_keras_own(type(layer)):
+        return type(layer).from_config(layer.get_config())
+    clones = {name: _clone(value) for name, value in arguments(layer).items()}
+    policy = {"dtype": layer.dtype_policy.name} if hasattr(layer, "dtype_policy") else {}
+    try:
+        return type(layer)(**clones, **policy)
+    except TypeError:
+        return type(layer)(**clones)
+
+
+def _clone(value: Any) -> Any:
+    return rebuild(value) if isinstance(value, keras.Layer) else value
+
+
+def custom_objects(layer: Any) -> dict[str, Any]:
+    """The layer's own classes by bare name: what reviving it takes where they are not registered."""
+    objects = [layer, *(value for _, value in reachable(layer))]
+    found = {type(value).__name__: type(value) for value in objects if not is_keras_own(type(value))}
+    functions = {value.__name__: value for value in objects if inspect.isfunction(value)}
+    named = {**found, **functions}
+    return {name: value for name, value in named.items() if getattr(value, "__module__", "") != "builtins"}
+
+
+def through_json(config: Any) -> Any:
+    """A serialised object as a file gives it back."""
+    return json.loads(json.dumps(config))
+
+
+def round_trip(layer: Any) -> Any:
+    """The layer that a file holding this one's config would revive, unbuilt if this one is."""
+    stored = through_json(keras.saving.serialize_keras_object(layer))
+    return keras.saving.deserialize_keras_object(stored, custom_objects=custom_objects(layer))
+
+
+def comparable(config: Any) -> Any:
+    """A config in which equal settings are equal values: objects serialised, names of layers left out."""
+    return _without_names(through_json(keras.saving.serialize_keras_object(config)))
+
+
+def _without_names(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_names(item) for key, item in value.items() if key not in _UNTOLD}
+    return [_without_names(item) for item in value] if isinstance(value, list) else value
+
+
+def other_values(name: str, value: Any) -> Iterator[Any]:
+    """Values that the argument might take instead, likeliest first."""
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int):
+        yield from (value + 1, value * 2, value - 1)
+    elif isinstance(value, float):
+        yield from (value + 0.25, value / 2, value * 2 + 0.1)
+    elif isinstance(value, str):
+        yield from (text for ending, texts in _STRINGS.items() if name.endswith(ending) for text in texts)
+        yield f"{value}_other"
+    elif isinstance(value, list | tuple):
+        yield from _other_sequences(name, value)
+    elif isinstance(value, dict):
+        yield from _other_mappings(name, value)
+    elif isinstance(value, keras.Layer):
+        yield from _other_layers(value)
+    else:
+        yield from _other_objects(name, value)
+
+
+def _other_sequences(name: str, value: Any) -> Iterator[Any]:
+    for index, item in enumerate(value):
+        for other in other_values(name, item):
+            changed = list(value)
+            changed[index] = other
+            yield type(value)(changed) if type(value) in {list, tuple} else changed
+
+
+def _other_mappings(name: str, value: dict[Any, Any]) -> Iterator[Any]:
+    for key, item in value.items():
+        yield from ({**value, key: other} for other in other_values(name, item))
+
+
+def _other_layers(value: Any) -> Iterator[Any]:
+    for name, item in arguments(value).items():
+        if isinstance(item, bool | int | float):
+            for other in other_values(name, item):
+                try:
+                    yield type(value)(**{**arguments(value), name: other})
+                except (TypeError, ValueError):
+                    continue
+
+
+def _other_objects(name: str, value: Any) -> Iterator[Any]:
+    if isinstance(value, keras.Initializer) or name.endswith("initializer"):
+        yield from (keras.initializers.RandomUniform(0.1, 0.3, seed=3), keras.initializers.Constant(0.3))
+    elif isinstance(value, keras.regularizers.Regularizer) or name.endswith("regularizer"):
+        yield from (keras.regularizers.L2(0.03), keras.regularizers.L1(0.02))
+    elif isinstance(value, keras.constraints.Constraint) or name.endswith("constraint"):
+        yield from (keras.constraints.MaxNorm(0.5), keras.constraints.NonNeg())
+    elif callable(value) or name.endswith("activation"):
+        yield from (keras.activations.tanh, keras.activations.softplus)
+    elif value is None:
+        yield from (2, 0.5, True, "other")

@@ -1,0 +1,81 @@
+"""The rule that a config is complete, found by changing one argument after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from models.checks.arguments import arguments, comparable, other_values, round_trip
+from models.checks.compare import LAST_BITS, difference
+from models.checks.subject import Subject, shown
+from models.checks.tensors import as_array
+from models.checks.verdict import BrokenRuleError, NotApplicableError
+
+
+def check_config_is_complete(subject: Subject) -> None:
+    """An argument missing from the config silently takes its default after a reload, and the model answers otherwise.
+
+    Mend: Add the argument to the dict that `get_config()` returns, as it was given.
+    """
+    base = subject.made.value()
+    if isinstance(base, keras.Model):
+        raise NotApplicableError("a model's config is its layers', which are checked one by one")
+    subject.revived.value()
+    given = arguments(base)
+    lost = [told for name in given if (told := _lost(subject, given, name))]
+    if lost:
+        raise BrokenRuleError("; ".join(lost))
+
+
+def _lost(subject: Subject, given: dict[str, Any], name: str) -> str | None:
+    """Says how the value of an argument goes missing; None if it returns, or no other value could be tried."""
+    for value in other_values(name, given[name]):
+        try:
+            changed = subject.cls(**{**given, name: value})
+            revived = round_trip(changed)
+            return _loss(subject, name, changed, revived)
+        except Exception:  # noqa: S112 -- the value was a guess, and a layer may refuse it as it likes
+            continue
+    return None
+
+
+def _loss(subject: Subject, name: str, changed: Any, revived: Any) -> str | None:
+    base = subject.made.value()
+    entry = "" if name in changed.get_config() else f"; get_config() has no entry `{name}`"
+    for attribute in (name, f"_{name}"):
+        if attribute in vars(changed) and attribute in vars(revived):
+            before, after = vars(changed)[attribute], vars(revived)[attribute]
+            if not _same(before, after):
+                return f"`{name}` is lost: made with {name}={shown(before)}, revived with {name}={shown(after)}{entry}"
+    if comparable(changed.get_config()) != comparable(revived.get_config()):
+        return f"`{name}` is lost: made with another value, the layer and its revival have different configs{entry}"
+    if comparable(changed.get_config()) != comparable(base.get_config()):
+        return None
+    told = _behaves_differently(subject, changed, revived)
+    return f"`{name}` is lost: made with another value, its revival differs ({told}){entry}" if told else None
+
+
+def _behaves_differently(subject: Subject, left: Any, right: Any) -> str | None:
+    for layer in (left, right):
+        keras.utils.set_random_seed(11)
+        subject.call(layer)
+    shapes = [[tuple(weight.shape) for weight in layer.weights] for layer in (left, right)]
+    if shapes[0] != shapes[1]:
+        return f"weights of shapes {shapes[0]} and {shapes[1]}"
+    right.set_weights(left.get_weights())
+    for training in (False, True):
+        told = difference(subject.run_seeded(left, training), subject.run_seeded(right, training), LAST_BITS)
+        if told:
+            return told
+    losses = [[as_array(loss) for loss in layer.losses] for layer in (left, right)]
+    return difference(losses[0], losses[1], LAST_BITS)
+
+
+def _same(left: Any, right: Any) -> bool:
+    if left is right:
+        return True
+    try:
+        return bool(comparable(left) == comparable(right))
+    except (TypeError, ValueError, NotImplementedError):
+        return type(left) is type(right)
