@@ -75,7 +75,8 @@ def arguments(layer: Any) -> dict[str, Any]:
 
 def _accepted(cls: type, found: dict[str, Any]) -> dict[str, Any]:
     """The arguments without those of a parent class that this one sets by itself."""
-    own = inspect.signature(cls).parameters
+    constructor = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+    own = inspect.signature(constructor).parameters
     kept = {name: value for name, value in found.items() if name in own}
     for name in found.keys() - kept.keys():
         try:

@@ -10,9 +10,10 @@ import numpy as np
 from models.checks.arguments import arguments
 from models.checks.certificate import Tensors, certify
 from models.checks.compare import LAST_BITS, difference
-from models.checks.subject import Subject, words
+from models.checks.subject import Subject
 from models.checks.tensors import as_array, dtype_of
 from models.checks.verdict import BrokenRuleError, NotApplicableError
+from models.checks.wording import told
 
 _HALF_POLICIES = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 
@@ -32,8 +33,8 @@ def check_rows_are_independent(subject: Subject) -> None:
     if not certificate.deterministic:
         raise NotApplicableError("the same rows get two answers: see check_deterministic_at_inference")
     if not certificate.batch_safe:
-        told = next(reason for reason in certificate.reasons if reason.startswith("batch_safe"))
-        raise BrokenRuleError(f"rows depend on each other: {told.removeprefix('batch_safe: ')}")
+        evidence = next(reason for reason in certificate.reasons if reason.startswith("batch_safe"))
+        raise BrokenRuleError(f"rows depend on each other: {evidence.removeprefix('batch_safe: ')}")
 
 
 def check_answers_are_finite(subject: Subject) -> None:
@@ -63,15 +64,15 @@ def check_mask_is_kept_or_used(subject: Subject) -> None:
     output, mask = _call_masked(subject, layer, filler=0.0)
     other, _ = _call_masked(subject, layer, filler=50.0)
     if mask is None:
-        told = difference([output], [other], LAST_BITS)
-        if told:
-            raise BrokenRuleError(f"the mask is lost, and the masked steps change the answer: {told}")
+        evidence = difference([output], [other], LAST_BITS)
+        if evidence:
+            raise BrokenRuleError(f"the mask is lost, and the masked steps change the answer: {evidence}")
         return
     if mask.shape != output.shape[: mask.ndim]:
         raise BrokenRuleError(f"the mask has shape {mask.shape}, and the output it belongs to {output.shape}")
-    told = difference([output[mask]], [other[mask]], LAST_BITS)
-    if told:
-        raise BrokenRuleError(f"the masked steps change the answer of the others: {told}")
+    evidence = difference([output[mask]], [other[mask]], LAST_BITS)
+    if evidence:
+        raise BrokenRuleError(f"the masked steps change the answer of the others: {evidence}")
 
 
 def _call_masked(subject: Subject, layer: Any, filler: float) -> tuple[Any, Any]:
@@ -160,7 +161,7 @@ def _refuse_wrong_precision(subject: Subject, layer: Any, when: str, expected: s
     try:
         outputs = [leaf for leaf in keras.tree.flatten(subject.call(layer)) if leaf is not None]
     except Exception as error:
-        raise BrokenRuleError(f"{when} it raises {type(error).__name__}: {words(str(error))}") from error
+        raise BrokenRuleError(f"{when} it raises {told(error)}") from error
     for output in (output for output, was in zip(outputs, before, strict=True) if was == "float32"):
         if dtype_of(output) != expected:
             raise BrokenRuleError(f"{when} an output is {dtype_of(output)}, not {expected}")
@@ -182,7 +183,7 @@ def check_no_float64(subject: Subject) -> None:
     try:
         outputs = subject.call(layer, doubled)
     except Exception as error:
-        raise BrokenRuleError(f"float64 inputs raise {type(error).__name__}: {words(str(error))}") from error
+        raise BrokenRuleError(f"float64 inputs raise {told(error)}") from error
     for output in keras.tree.flatten(outputs):
         if output is not None and dtype_of(output) == "float64":
             raise BrokenRuleError("an output is float64 under the float32 policy")

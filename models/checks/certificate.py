@@ -83,8 +83,8 @@ def _count(tensors: Tensors) -> int:
 
 
 def _unstable(call: Call, rows: Tensors, answers: Tensors) -> str | None:
-    told = _difference(answers, call(rows), LAST_BITS)
-    return f"the same rows twice: {told}" if told else None
+    evidence = _difference(answers, call(rows), LAST_BITS)
+    return f"the same rows twice: {evidence}" if evidence else None
 
 
 def _dependent(call: Call, rows: Tensors, answers: Tensors, tolerance: float) -> str | None:
@@ -100,13 +100,13 @@ def _dependent(call: Call, rows: Tensors, answers: Tensors, tolerance: float) ->
             received = call(batch)
         except Exception as error:  # whatever the model raises, the callers' batch would fail
             return f"{story}: {type(error).__name__}: {error}"
-        told = _difference(
+        evidence = _difference(
             {name: array[kept[0]] for name, array in answers.items()},
             {name: array[kept[1]] for name, array in received.items() if array.ndim},
             tolerance,
         )
-        if told:
-            return f"{story}: {told}"
+        if evidence:
+            return f"{story}: {evidence}"
     return None
 
 
@@ -145,7 +145,7 @@ def _difference(expected: Tensors, received: Tensors, tolerance: float) -> str |
     if expected.keys() != received.keys():
         return f"outputs {sorted(expected)} became {sorted(received)}"
     for name, array in expected.items():
-        told = difference([array], [received[name]], tolerance)
-        if told:
-            return f"output `{name}`: {told}"
+        evidence = difference([array], [received[name]], tolerance)
+        if evidence:
+            return f"output `{name}`: {evidence}"
     return None

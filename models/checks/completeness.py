@@ -8,9 +8,10 @@ import keras
 
 from models.checks.arguments import arguments, comparable, other_values, round_trip
 from models.checks.compare import LAST_BITS, difference
-from models.checks.subject import Subject, shown
+from models.checks.subject import Subject
 from models.checks.tensors import as_array
 from models.checks.verdict import BrokenRuleError, NotApplicableError
+from models.checks.wording import shown
 
 
 def check_config_is_complete(subject: Subject) -> None:
@@ -23,7 +24,7 @@ def check_config_is_complete(subject: Subject) -> None:
         raise NotApplicableError("a model's config is its layers', which are checked one by one")
     subject.revived.value()
     given = arguments(base)
-    lost = [told for name in given if (told := _lost(subject, given, name))]
+    lost = [evidence for name in given if (evidence := _lost(subject, given, name))]
     if lost:
         raise BrokenRuleError("; ".join(lost))
 
@@ -52,8 +53,8 @@ def _loss(subject: Subject, name: str, changed: Any, revived: Any) -> str | None
         return f"`{name}` is lost: made with another value, the layer and its revival have different configs{entry}"
     if comparable(changed.get_config()) != comparable(base.get_config()):
         return None
-    told = _behaves_differently(subject, changed, revived)
-    return f"`{name}` is lost: made with another value, its revival differs ({told}){entry}" if told else None
+    evidence = _behaves_differently(subject, changed, revived)
+    return f"`{name}` is lost: made with another value, its revival differs ({evidence}){entry}" if evidence else None
 
 
 def _behaves_differently(subject: Subject, left: Any, right: Any) -> str | None:
@@ -65,9 +66,9 @@ def _behaves_differently(subject: Subject, left: Any, right: Any) -> str | None:
         return f"weights of shapes {shapes[0]} and {shapes[1]}"
     right.set_weights(left.get_weights())
     for training in (False, True):
-        told = difference(subject.run_seeded(left, training), subject.run_seeded(right, training), LAST_BITS)
-        if told:
-            return told
+        evidence = difference(subject.run_seeded(left, training), subject.run_seeded(right, training), LAST_BITS)
+        if evidence:
+            return evidence
     losses = [[as_array(loss) for loss in layer.losses] for layer in (left, right)]
     return difference(losses[0], losses[1], LAST_BITS)
 

@@ -10,9 +10,10 @@ import numpy as np
 from models.checks.compare import EXACT, LAST_BITS, OTHER_COMPILER, difference
 from models.checks.running import compiled, jitted, saved_model
 from models.checks.state import values_of
-from models.checks.subject import Subject, words
+from models.checks.subject import Subject
 from models.checks.tensors import dtype_of
 from models.checks.verdict import BrokenRuleError, NotApplicableError
+from models.checks.wording import told
 
 
 def check_can_be_called(subject: Subject) -> None:
@@ -24,7 +25,7 @@ def check_can_be_called(subject: Subject) -> None:
     if error is None:
         return
     cause = subject.built.failure() or error
-    raise BrokenRuleError(f"{type(cause).__name__}: {words(str(cause))}")
+    raise BrokenRuleError(f"{told(cause)}")
 
 
 def check_works_in_a_functional_model(subject: Subject) -> None:
@@ -35,7 +36,7 @@ def check_works_in_a_functional_model(subject: Subject) -> None:
     subject.built.value()
     error = subject.model.failure()
     if error is not None:
-        raise BrokenRuleError(f"calling it on keras.Input raised {type(error).__name__}: {words(str(error))}")
+        raise BrokenRuleError(f"calling it on keras.Input raised {told(error)}")
 
 
 def check_output_shape_is_as_announced(subject: Subject) -> None:
@@ -97,9 +98,9 @@ def check_any_number_of_rows(subject: Subject) -> None:
     traced = compiled(subject, layer)
     for rows in (1, 3):
         arrays = subject.example.rows(slice(0, rows))
-        told = difference(subject.run(layer, arrays), traced(arrays), OTHER_COMPILER)
-        if told:
-            raise BrokenRuleError(f"traced for any batch size and called with {rows} rows, it differs: {told}")
+        evidence = difference(subject.run(layer, arrays), traced(arrays), OTHER_COMPILER)
+        if evidence:
+            raise BrokenRuleError(f"traced for any batch size and called with {rows} rows, it differs: {evidence}")
     for spec in keras.tree.flatten(model.outputs):
         if spec is not None and len(spec.shape) and spec.shape[0] not in {None}:
             raise BrokenRuleError(f"the announced output shape {tuple(spec.shape)} fixes the batch size")
@@ -113,9 +114,9 @@ def check_traced_like_eager(subject: Subject) -> None:
     layer, _ = subject.model.value()
     traced = compiled(subject, layer)
     for arrays in (subject.example.arrays, _other_values(subject)):
-        told = difference(subject.run(layer, arrays), traced(arrays), OTHER_COMPILER)
-        if told:
-            raise BrokenRuleError(f"the traced layer gives other answers than the eager one: {told}")
+        evidence = difference(subject.run(layer, arrays), traced(arrays), OTHER_COMPILER)
+        if evidence:
+            raise BrokenRuleError(f"the traced layer gives other answers than the eager one: {evidence}")
 
 
 def _other_values(subject: Subject) -> list[Any]:
@@ -134,9 +135,9 @@ def check_jit_compiled_like_eager(subject: Subject) -> None:
         raise NotApplicableError("the layer says that it does not support jit compilation")
     if any(kind == "string" for kind in subject.example.dtypes):
         raise NotApplicableError("text can't be jit-compiled")
-    told = difference(subject.run(layer), jitted(subject, layer)(subject.example.arrays), OTHER_COMPILER)
-    if told:
-        raise BrokenRuleError(f"the jit-compiled layer gives other answers than the eager one: {told}")
+    evidence = difference(subject.run(layer), jitted(subject, layer)(subject.example.arrays), OTHER_COMPILER)
+    if evidence:
+        raise BrokenRuleError(f"the jit-compiled layer gives other answers than the eager one: {evidence}")
 
 
 def check_saved_model_answers_alike(subject: Subject) -> None:
@@ -145,9 +146,9 @@ def check_saved_model_answers_alike(subject: Subject) -> None:
     Mend: Keep tables and other resources in attributes that Keras tracks, and use no `tf.py_function` in `call`.
     """
     layer, model = subject.model.value()
-    told = difference(subject.run(layer), saved_model(subject, model)(subject.example.arrays), OTHER_COMPILER)
-    if told:
-        raise BrokenRuleError(f"the SavedModel gives other answers than the layer: {told}")
+    evidence = difference(subject.run(layer), saved_model(subject, model)(subject.example.arrays), OTHER_COMPILER)
+    if evidence:
+        raise BrokenRuleError(f"the SavedModel gives other answers than the layer: {evidence}")
 
 
 def check_deterministic_at_inference(subject: Subject) -> None:
@@ -157,12 +158,12 @@ def check_deterministic_at_inference(subject: Subject) -> None:
     """
     layer = subject.built.value()
     first = subject.run(layer)
-    told = difference(first, subject.run(layer), LAST_BITS)
-    if told:
-        raise BrokenRuleError(f"the same rows get two answers at inference: {told}")
-    told = difference(first, subject.run(layer, training=None), LAST_BITS)
-    if told:
-        raise BrokenRuleError(f"called without `training`, it answers otherwise than with training=False: {told}")
+    evidence = difference(first, subject.run(layer), LAST_BITS)
+    if evidence:
+        raise BrokenRuleError(f"the same rows get two answers at inference: {evidence}")
+    evidence = difference(first, subject.run(layer, training=None), LAST_BITS)
+    if evidence:
+        raise BrokenRuleError(f"called without `training`, it answers otherwise than with training=False: {evidence}")
 
 
 def check_inference_changes_no_state(subject: Subject) -> None:
@@ -173,10 +174,10 @@ def check_inference_changes_no_state(subject: Subject) -> None:
     layer = subject.built.value()
     before = values_of(layer)
     subject.call(layer)
-    told = difference(before, values_of(layer), EXACT)
-    if told:
+    evidence = difference(before, values_of(layer), EXACT)
+    if evidence:
         names = [variable.path for variable in layer.variables]
-        raise BrokenRuleError(f"a call with training=False changes the state: {told} (of {names})")
+        raise BrokenRuleError(f"a call with training=False changes the state: {evidence} (of {names})")
 
 
 def check_training_flag_is_taken(subject: Subject) -> None:
@@ -189,12 +190,12 @@ def check_training_flag_is_taken(subject: Subject) -> None:
         try:
             subject.call(layer, training=training)
         except Exception as error:
-            raise BrokenRuleError(f"training={training} raises {type(error).__name__}: {words(str(error))}") from error
+            raise BrokenRuleError(f"training={training} raises {told(error)}") from error
     tensors = [keras.ops.convert_to_tensor(array) for array in subject.example.arrays]
     try:
         subject.apply(layer, tensors)
     except Exception as error:
-        raise BrokenRuleError(f"without `training` it raises {type(error).__name__}: {words(str(error))}") from error
+        raise BrokenRuleError(f"without `training` it raises {told(error)}") from error
 
 
 RULES = (

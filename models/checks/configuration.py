@@ -13,8 +13,9 @@ import numpy as np
 from models.checks.arguments import arguments, comparable, custom_objects, parameters, round_trip
 from models.checks.completeness import check_config_is_complete
 from models.checks.reach import same_plain
-from models.checks.subject import Subject, shown, words
+from models.checks.subject import Subject
 from models.checks.verdict import BrokenRuleError, NotApplicableError
+from models.checks.wording import shown, told, words
 
 
 def check_config_fits_in_json(subject: Subject) -> None:
@@ -28,7 +29,7 @@ def check_config_fits_in_json(subject: Subject) -> None:
         stored = keras.saving.serialize_keras_object(layer)
         json.dumps(stored)
     except Exception as error:
-        raise BrokenRuleError(f"serialising the config raised {type(error).__name__}: {words(str(error))}") from error
+        raise BrokenRuleError(f"serialising the config raised {told(error)}") from error
     for key, value in layer.get_config().items():
         strange = _not_json(value)
         if strange:
@@ -57,7 +58,7 @@ def check_revives_from_its_config(subject: Subject) -> None:
     subject.made.value()
     error = subject.revived.failure()
     if error is not None:
-        raise BrokenRuleError(f"from_config(get_config()) raised {type(error).__name__}: {words(str(error))}")
+        raise BrokenRuleError(f"from_config(get_config()) raised {told(error)}")
     if type(subject.revived.value()) is not subject.cls:
         raise BrokenRuleError(f"the config revives another class: {type(subject.revived.value()).__name__}")
 
@@ -134,16 +135,16 @@ def check_nested_objects_are_revived(subject: Subject) -> None:
         if name not in vars(revived) or name.startswith("_"):
             continue
         came_back = vars(revived)[name]
-        told = _not_revived(value, came_back)
-        if told:
-            raise BrokenRuleError(f"`{name}` was {shown(value)} and came back as {told}")
+        evidence = _not_revived(value, came_back)
+        if evidence:
+            raise BrokenRuleError(f"`{name}` was {shown(value)} and came back as {evidence}")
 
 
 def _not_revived(value: Any, came_back: Any) -> str | None:
     if isinstance(value, list | tuple) and isinstance(came_back, list | tuple):
         if len(value) == len(came_back):
             pairs = zip(value, came_back, strict=True)
-            return next((told for pair in pairs if (told := _not_revived(*pair))), None)
+            return next((evidence for pair in pairs if (evidence := _not_revived(*pair))), None)
         return f"{len(came_back)} items"
     is_object = isinstance(value, keras.Layer) or (callable(value) and not inspect.isclass(value))
     if is_object and isinstance(came_back, dict | str | list):

@@ -10,8 +10,9 @@ import numpy as np
 from models.checks.arguments import arguments
 from models.checks.example import Arrays
 from models.checks.reach import reachable
-from models.checks.subject import Subject, words
+from models.checks.subject import Subject
 from models.checks.verdict import BrokenRuleError, NotApplicableError
+from models.checks.wording import words
 
 _NONSENSE = "not-a-number"
 
@@ -27,9 +28,9 @@ def check_bad_argument_is_named(subject: Subject) -> None:
     numbers = [name for name, value in given.items() if isinstance(value, int | float) and not isinstance(value, bool)]
     if not numbers or isinstance(layer, keras.Model):
         raise NotApplicableError("the layer takes no numbers")
-    told = [found for name in numbers if (found := _bad_argument(subject, given, name))]
-    if told:
-        raise BrokenRuleError("; ".join(told))
+    refusals = [found for name in numbers if (found := _bad_argument(subject, given, name))]
+    if refusals:
+        raise BrokenRuleError("; ".join(refusals))
 
 
 def _bad_argument(subject: Subject, given: dict[str, Any], name: str) -> str | None:

@@ -72,6 +72,7 @@ class FreshProcess:
             )
         if self._process is not None and self._process.poll() is None:
             return
+        self.close()
         self._answers = queue.Queue()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "models.checks.reload_worker"],

@@ -18,9 +18,12 @@ _MAX_DEPTH = 8
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 
 
-def keras_attributes() -> frozenset[str]:
-    """The attributes that Keras gives every layer."""
-    return frozenset(vars(keras.layers.Layer())) | {"_functional", "_losses_override", "_self_tracked_trackables"}
+def _own_attributes(holder: Any) -> dict[str, Any]:
+    """The attributes of an object without those that Keras and its backend give every layer."""
+    if not isinstance(holder, keras.layers.Layer):
+        return dict(vars(holder))
+    hidden = {*vars(keras.layers.Layer()), "_functional"}
+    return {name: value for name, value in vars(holder).items() if name not in hidden and not name.startswith("_self_")}
 
 
 def is_variable(value: Any) -> bool:
@@ -58,8 +61,7 @@ def _members(owner: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(owner, list | tuple | set | frozenset):
         yield from ((f"[{index}]", value) for index, value in enumerate(list(owner)))
     elif _has_open_attributes(owner):
-        hidden = keras_attributes() if isinstance(owner, keras.layers.Layer) else frozenset()
-        yield from ((f".{name}", value) for name, value in list(vars(owner).items()) if name not in hidden)
+        yield from ((f".{name}", value) for name, value in _own_attributes(owner).items())
 
 
 def _has_open_attributes(value: Any) -> bool:
@@ -91,10 +93,8 @@ def plain_attributes(layer: Any) -> dict[str, PlainAttribute]:
     owners = [("", layer), *((way, value) for way, value in reachable(layer) if _holds_data(value))]
     found: dict[str, PlainAttribute] = {}
     for way, owner in owners:
-        hidden = keras_attributes() if isinstance(owner, keras.layers.Layer) else frozenset()
-        for name, value in list(vars(owner).items()):
-            if name not in hidden:
-                _note(found, owner, name, f"{way}.{name}".lstrip("."), value)
+        for name, value in _own_attributes(owner).items():
+            _note(found, owner, name, f"{way}.{name}".lstrip("."), value)
     for cls in type(layer).__mro__:
         if not is_keras_own(cls) and cls is not object:
             for name, value in list(vars(cls).items()):

@@ -9,8 +9,9 @@ import numpy as np
 
 from models.checks.compare import EXACT, LAST_BITS, difference
 from models.checks.reach import PlainAttribute, plain_attributes, same_plain
-from models.checks.subject import Journey, Subject, shown, words
+from models.checks.subject import Journey, Subject
 from models.checks.verdict import BrokenRuleError, NotApplicableError
+from models.checks.wording import innermost, shown, words
 
 
 def check_reloads_in_a_fresh_process(subject: Subject) -> None:
@@ -24,7 +25,7 @@ def check_reloads_in_a_fresh_process(subject: Subject) -> None:
     if isinstance(error, NotApplicableError):
         raise error
     if error is not None:
-        raise BrokenRuleError(f"a fresh process can't load the saved model: {words(str(error))}")
+        raise BrokenRuleError(f"a fresh process can't load the saved model: {words(innermost(str(error)))}")
 
 
 def check_weights_survive_a_reload(subject: Subject) -> None:
@@ -39,10 +40,10 @@ def check_weights_survive_a_reload(subject: Subject) -> None:
     if len(live) != len(there):
         raise BrokenRuleError(f"{len(live)} weights became {len(there)}: {live} and {there}")
     for index, (path, value, loaded) in enumerate(zip(live, journey.weights, journey.reloaded.weights, strict=True)):
-        told = difference([value], [loaded], EXACT)
-        if told:
+        evidence = difference([value], [loaded], EXACT)
+        if evidence:
             elsewhere = _found_elsewhere(journey, index)
-            raise BrokenRuleError(f"`{path}` has another value after the reload: {elsewhere or told}")
+            raise BrokenRuleError(f"`{path}` has another value after the reload: {elsewhere or evidence}")
     for path, loaded_path in zip(live, there, strict=True):
         if not (f"/{path}".endswith(f"/{loaded_path}") or f"/{loaded_path}".endswith(f"/{path}")):
             raise BrokenRuleError(f"`{path}` is named `{loaded_path}` after the reload")
@@ -68,9 +69,9 @@ def check_reloaded_model_answers_alike(subject: Subject) -> None:
     in plain attributes.
     """
     journey = subject.journey.value()
-    told = difference(journey.outputs, journey.reloaded.outputs, LAST_BITS)
-    if told:
-        raise BrokenRuleError(f"the reloaded model gives other answers: {told}")
+    evidence = difference(journey.outputs, journey.reloaded.outputs, LAST_BITS)
+    if evidence:
+        raise BrokenRuleError(f"the reloaded model gives other answers: {evidence}")
 
 
 def check_frozen_parts_stay_frozen(subject: Subject) -> None:
@@ -102,8 +103,8 @@ def check_losses_survive_a_reload(subject: Subject) -> None:
     journey = subject.journey.value()
     if not journey.losses and not journey.reloaded.losses:
         raise NotApplicableError("the layer adds no losses")
-    told = difference([np.array(journey.losses)], [np.array(journey.reloaded.losses)], LAST_BITS)
-    if told:
+    evidence = difference([np.array(journey.losses)], [np.array(journey.reloaded.losses)], LAST_BITS)
+    if evidence:
         raise BrokenRuleError(f"losses {journey.losses} became {journey.reloaded.losses}")
 
 
@@ -131,11 +132,11 @@ def _refuse_state(subject: Subject, layer: keras.Layer, before: dict[str, PlainA
     after = plain_attributes(layer)
     for way, attribute in after.items():
         if way in before and not same_plain(before[way].value, attribute.value):
-            told = _matters(subject, layer, attribute, before[way])
-            if told:
+            evidence = _matters(subject, layer, attribute, before[way])
+            if evidence:
                 raise BrokenRuleError(
                     f"`{way}` {how} (it was {shown(before[way].value)}, then {shown(attribute.value)}), "
-                    f"the answer depends on it ({told}), and it is in no file"
+                    f"the answer depends on it ({evidence}), and it is in no file"
                 )
 
 
@@ -152,9 +153,9 @@ def _matters(subject: Subject, layer: keras.Layer, now: PlainAttribute, earlier:
                 return None
             finally:
                 now.put(held)
-        told = difference(answers[0], answers[1], LAST_BITS)
-        if told:
-            return told
+        evidence = difference(answers[0], answers[1], LAST_BITS)
+        if evidence:
+            return evidence
     return None
 
 

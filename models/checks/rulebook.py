@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Callable
 
 from models.checks import batches, computation, configuration, errors, registration, reloading, state
-from models.checks.subject import Subject, quiet, words
+from models.checks.subject import Subject, quiet
 from models.checks.verdict import BrokenRuleError, CheckResult, NotApplicableError
+from models.checks.wording import told
 
 Rule = Callable[[Subject], None]
 
@@ -34,7 +35,7 @@ def run_rule(rule: Rule, subject: Subject) -> CheckResult:
         except BrokenRuleError as broken:
             return CheckResult(name, "failed", broken.message, broken.fix or fix_of(rule))
         except Exception as error:  # a user's layer may raise anything, anywhere
-            return CheckResult(name, "failed", f"{type(error).__name__}: {words(str(error))}", fix_of(rule))
+            return CheckResult(name, "failed", f"{told(error)}", fix_of(rule))
     return CheckResult(name, "passed")
 
 

@@ -10,9 +10,10 @@ import keras
 from models.checks.compare import EXACT, difference
 from models.checks.origin import is_keras_own
 from models.checks.reach import is_variable, reachable
-from models.checks.subject import Subject, words
+from models.checks.subject import Subject
 from models.checks.tensors import Array, as_array
 from models.checks.verdict import BrokenRuleError, NotApplicableError
+from models.checks.wording import told
 
 
 def check_weights_are_made_in_build(subject: Subject) -> None:
@@ -25,7 +26,7 @@ def check_weights_are_made_in_build(subject: Subject) -> None:
     try:
         subject.build(layer)
     except Exception as error:
-        raise BrokenRuleError(f"build({subject.example.build_shape}) raised {_told(error)}") from error
+        raise BrokenRuleError(f"build({subject.example.build_shape}) raised {told(error)}") from error
     after_build, after_call = _shapes(layer), _shapes(called)
     if after_build != after_call:
         missing = [name for name in after_call if name not in after_build] or after_call
@@ -70,7 +71,7 @@ def check_build_from_config_restores_the_weights(subject: Subject) -> None:
     try:
         layer.build_from_config(config)
     except Exception as error:
-        raise BrokenRuleError(f"build_from_config({config}) raised {_told(error)}") from error
+        raise BrokenRuleError(f"build_from_config({config}) raised {told(error)}") from error
     if _shapes(layer) != _shapes(called):
         raise BrokenRuleError(f"build_from_config makes {_shapes(layer)}, the first call {_shapes(called)}")
 
@@ -81,6 +82,7 @@ def check_building_twice_keeps_the_weights(subject: Subject) -> None:
     Mend: Make weights with `self.add_weight` only, which refuses to add after build, or return at once when
     `self.built` is true.
     """
+    subject.built.value()
     layer = subject.fresh()
     subject.call(layer)
     weights, before = list(layer.weights), [as_array(weight) for weight in layer.weights]
@@ -89,12 +91,12 @@ def check_building_twice_keeps_the_weights(subject: Subject) -> None:
         subject.build(layer)
     if [id(weight) for weight in layer.weights] != [id(weight) for weight in weights]:
         raise BrokenRuleError(f"a second build turns {len(weights)} weights into {len(layer.weights)} others")
-    told = difference(before, [as_array(weight) for weight in layer.weights], EXACT)
-    if told:
-        raise BrokenRuleError(f"a second build sets the weights back: {told}")
-    told = difference(answers, subject.run_seeded(layer, training=False), EXACT)
-    if told:
-        raise BrokenRuleError(f"after a second build the layer answers differently: {told}")
+    evidence = difference(before, [as_array(weight) for weight in layer.weights], EXACT)
+    if evidence:
+        raise BrokenRuleError(f"a second build sets the weights back: {evidence}")
+    evidence = difference(answers, subject.run_seeded(layer, training=False), EXACT)
+    if evidence:
+        raise BrokenRuleError(f"after a second build the layer answers differently: {evidence}")
 
 
 def check_every_variable_is_tracked(subject: Subject) -> None:
@@ -137,6 +139,7 @@ def check_layers_share_nothing(subject: Subject) -> None:
     Mend: Make weights, sub-layers, lists and dicts in `__init__` or `build`, on `self`, never in the class body or as a
     default argument.
     """
+    subject.built.value()
     first, second = subject.fresh(), subject.fresh()
     if first is second:
         raise BrokenRuleError(
@@ -188,6 +191,7 @@ def check_freezing_freezes_all(subject: Subject) -> None:
 
     Mend: Let Keras track every sub-layer and leave `trainable` and `trainable_weights` to the base class.
     """
+    subject.built.value()
     layer = subject.fresh()
     subject.call(layer)
     if not layer.trainable_weights:
@@ -200,10 +204,6 @@ def check_freezing_freezes_all(subject: Subject) -> None:
 
 def _shapes(layer: Any) -> list[str]:
     return [f"{weight.name}{tuple(weight.shape)}" for weight in layer.weights]
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {words(str(error))}"
 
 
 def values_of(layer: Any) -> list[Array]:

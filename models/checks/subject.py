@@ -225,14 +225,3 @@ def _is_revived_by_name(value: Any) -> bool:
     return isinstance(value, keras.Layer | keras.Initializer | keras.regularizers.Regularizer) or inspect.isfunction(
         value
     )
-
-
-def words(text: str, limit: int = 300) -> str:
-    """An error's text on one line, cut to a readable length."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def shown(value: Any) -> str:
-    """A value's repr on one short line."""
-    return words(repr(value), 60)

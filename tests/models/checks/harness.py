@@ -1,0 +1,32 @@
+"""What the tests of the rules share: a case, and one rule's verdict on a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.checks import RULES, CheckResult
+from models.checks.checker import make_subject
+from models.checks.rulebook import run_rule
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rule, a layer that breaks it and the words that must name the cause, and a sound twin."""
+
+    rule: str
+    broken: Callable[[], Any]
+    words: str
+    sound: Callable[[], Any]
+    shape: Any = (6,)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.rule}-{getattr(self.broken, '__name__', 'layer')}"
+
+
+def verdict(rule: str, factory: Any, shape: Any = (6,), **options: Any) -> CheckResult:
+    """One rule's verdict on a layer."""
+    check = next(check for check in RULES if check.__name__ == rule)
+    return run_rule(check, make_subject(factory, shape, **options))
