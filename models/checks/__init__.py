@@ -6,7 +6,17 @@
 
 from models.checks.certificate import Certificate, certify
 from models.checks.checker import check_layer
+from models.checks.pytest_door import LayerCase, parametrize_with_checks
 from models.checks.rulebook import RULES
 from models.checks.verdict import CheckReport, CheckResult
 
-__all__ = ["RULES", "Certificate", "CheckReport", "CheckResult", "certify", "check_layer"]
+__all__ = [
+    "RULES",
+    "Certificate",
+    "CheckReport",
+    "CheckResult",
+    "LayerCase",
+    "certify",
+    "check_layer",
+    "parametrize_with_checks",
+]

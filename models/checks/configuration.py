@@ -15,7 +15,7 @@ from models.checks.completeness import check_config_is_complete
 from models.checks.reach import same_plain
 from models.checks.subject import Subject
 from models.checks.verdict import BrokenRuleError, NotApplicableError
-from models.checks.wording import shown, told, words
+from models.checks.wording import shown, told
 
 
 def check_config_fits_in_json(subject: Subject) -> None:
@@ -176,6 +176,14 @@ def _alike(left: Any, right: Any) -> bool:
     return True
 
 
+_BASE_VALUES: dict[str, tuple[Any, ...]] = {
+    "name": ("a_chosen_name",),
+    # A layer that gives whole numbers may take dtypes of whole numbers only.
+    "dtype": ("mixed_bfloat16", "int64"),
+    "trainable": (False,),
+}
+
+
 def check_base_arguments_are_kept(subject: Subject) -> None:
     """A layer that drops `name`, `dtype` or `trainable` loses its name, its precision or its freeze with each reload.
 
@@ -185,21 +193,29 @@ def check_base_arguments_are_kept(subject: Subject) -> None:
     layer = subject.made.value()
     if isinstance(layer, keras.Model):
         raise NotApplicableError("a model takes its precision from its layers")
-    wanted = {"name": "a_chosen_name", "dtype": "mixed_bfloat16", "trainable": False}
+    subject.revived.value()
     given = arguments(layer)
-    for name, value in wanted.items():
-        try:
-            made = subject.cls(**given, **{name: value})
-        except Exception as error:
-            raise BrokenRuleError(f"__init__ does not take `{name}`: {words(str(error))}") from error
+    for name, values in _BASE_VALUES.items():
+        made, value = _made_with(subject, given, name, values)
         try:
             revived = round_trip(made)
         except Exception as error:
-            raise BrokenRuleError(f"made with {name}={value!r} it can't be revived: {words(str(error))}") from error
+            raise BrokenRuleError(f"made with {name}={value!r} it can't be revived: {told(error)}") from error
         for stage, seen in (("made", made), ("revived", revived)):
             kept = seen.dtype_policy.name if name == "dtype" else getattr(seen, name)
             if kept != value:
                 raise BrokenRuleError(f"made with {name}={value!r}, once {stage} it has {name}={kept!r}")
+
+
+def _made_with(subject: Subject, given: dict[str, Any], name: str, values: tuple[Any, ...]) -> tuple[Any, Any]:
+    """A layer made with the first value that it takes for a base argument, and that value."""
+    for value in values:
+        try:
+            return subject.cls(**given, **{name: value}), value
+        except Exception as error:
+            if value == values[-1]:
+                raise BrokenRuleError(f"__init__ does not take `{name}`: {told(error)}") from error
+    raise NotApplicableError("there is no value to try")
 
 
 RULES = (

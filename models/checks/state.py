@@ -44,13 +44,15 @@ def check_build_builds_the_children(subject: Subject) -> None:
 
     Mend: Call `self.child.build(shape)` for each sub-layer in the parent's `build`.
     """
-    subject.built.value()
+    called = subject.built.value()
     layer = subject.fresh()
     try:
         subject.build(layer)
     except Exception as error:
         raise NotApplicableError("build raises: see check_weights_are_made_in_build") from error
-    unbuilt = [way for way, held in reachable(layer) if isinstance(held, keras.Layer) and not held.built]
+    with_weights = {way for way, held in reachable(called) if isinstance(held, keras.Layer) and held.weights}
+    children = [(way, held) for way, held in reachable(layer) if isinstance(held, keras.Layer)]
+    unbuilt = [way for way, held in children if way in with_weights and not held.built]
     if unbuilt:
         raise BrokenRuleError(f"after build, {', '.join(f'`{way}`' for way in unbuilt)} is not built")
 
@@ -94,7 +96,10 @@ def check_building_twice_keeps_the_weights(subject: Subject) -> None:
     evidence = difference(before, [as_array(weight) for weight in layer.weights], EXACT)
     if evidence:
         raise BrokenRuleError(f"a second build sets the weights back: {evidence}")
-    evidence = difference(answers, subject.run_seeded(layer, training=False), EXACT)
+    try:
+        evidence = difference(answers, subject.run_seeded(layer, training=False), EXACT)
+    except Exception as error:
+        raise BrokenRuleError(f"after a second build, a call raises {told(error)}") from error
     if evidence:
         raise BrokenRuleError(f"after a second build the layer answers differently: {evidence}")
 

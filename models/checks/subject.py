@@ -115,12 +115,17 @@ class Subject:
         return flat_arrays(self.call(layer, arrays, training))
 
     def run_seeded(self, layer: Any, training: bool) -> list[Array]:
-        """The outputs of a call after all random seeds, the layer's own too, are set to one value."""
+        """The outputs of a call with all random seeds at one value, which leaves the weights as they were."""
+        before = [as_array(variable) for variable in layer.variables]
         keras.utils.set_random_seed(7)
         for _, held in reachable(layer):
             if isinstance(held, keras.random.SeedGenerator):
                 held.state.assign(keras.ops.zeros_like(held.state))
-        return self.run(layer, training=training)
+        try:
+            return self.run(layer, training=training)
+        finally:
+            for variable, value in zip(layer.variables, before, strict=False):
+                variable.assign(value)
 
     def build(self, layer: Any) -> None:
         """Calls `build` alone, as loading does."""
