@@ -31,13 +31,23 @@ KERAS_FILE = "model.keras"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A live model that wants to be published, with the rows whose answers will prove it."""
+    """A live model that wants to be published.
+
+    Attributes:
+        name: To publish it under.
+        model: Functional or Sequential, with a free batch size.
+        golden_inputs: A few rows by input name, whose answers will prove the model wherever it is loaded.
+        labels: The classes of a classifier, in the order of its probabilities.
+        training: How it was trained, where that is known.
+        parent: The version whose weights it has, in a re-export.
+    """
 
     name: str
     model: keras.Model
     golden_inputs: Tensors
-    labels: tuple[str, ...] | None
-    training: TrainingRecord
+    labels: tuple[str, ...] | None = None
+    training: TrainingRecord | None = None
+    parent: int | None = None
 
 
 def publish(store: ArtifactStore, candidate: Candidate, *, layers: tuple[str, ...] = ()) -> Artifact:
@@ -67,6 +77,7 @@ def publish(store: ArtifactStore, candidate: Candidate, *, layers: tuple[str, ..
             formats={"keras": FormatRecord(path=KERAS_FILE, max_abs_error=proof.max_abs_error, tolerance=TOLERANCE)},
             files={name: file_record(file) for name, file in file_paths(staging).items()},
             training=candidate.training,
+            parent=candidate.parent,
             layers=proof.layers,
             environment=_environment(),
         )

@@ -35,8 +35,14 @@ def reexport(store: ArtifactStore, parent: Artifact, *, layers: tuple[str, ...] 
     comparison = compare(golden.outputs, eager(model, signature)(golden.inputs))
     if comparison.differences:
         raise ProofError(_message(parent, comparison.differences))
-    training = manifest.training.model_copy(update={"parent": manifest.version})
-    candidate = Candidate(manifest.name, model, golden.inputs, manifest.signature.labels, training)
+    candidate = Candidate(
+        name=manifest.name,
+        model=model,
+        golden_inputs=golden.inputs,
+        labels=manifest.signature.labels,
+        training=manifest.training,
+        parent=manifest.version,
+    )
     return publish(store, candidate, layers=layers)
 
 

@@ -85,7 +85,7 @@ def _served(store: ArtifactStore, name: str, version: int) -> str:
 
 
 def _metrics(artifact: Artifact) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in artifact.manifest.training.metrics.items())
+    return ", ".join(f"{name} {value:.4f}" for name, value in artifact.manifest.metrics.items())
 
 
 def _size(artifact: Artifact) -> str:

@@ -87,17 +87,16 @@ class DatasetRecord(_Record):
 
 
 class TrainingRecord(_Record):
-    """How the weights came about. `parent` is the version that a re-export took them from."""
+    """How the weights came about, where we trained them."""
 
     config: dict[str, Any]
     dataset: DatasetRecord
     seed: int
     metrics: dict[str, float]
-    parent: int | None = None
 
 
 class Manifest(_Record):
-    """All that is known of a version."""
+    """All that is known of a version. `parent` is the version that a re-export took the weights from."""
 
     schema_version: Literal[1] = 1
     name: ModelName
@@ -106,9 +105,15 @@ class Manifest(_Record):
     signature: Signature
     formats: dict[str, FormatRecord] = Field(min_length=1)
     files: dict[str, FileRecord]
-    training: TrainingRecord
+    training: TrainingRecord | None = None
+    parent: Version | None = None
     layers: dict[str, LayerRecord]
     environment: dict[str, str]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics on held-out rows; empty for a model that was trained elsewhere."""
+        return self.training.metrics if self.training else {}
 
 
 @dataclass(frozen=True)

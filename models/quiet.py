@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def quiet_import() -> Iterator[None]:
         return
     sys.stderr.flush()
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with _scratch_file() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
@@ -33,3 +34,10 @@ def quiet_import() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def _scratch_file() -> IO[bytes]:
+    """A file that needs no folder to write to, where the system has such: a container's may all be read-only."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stderr"), "w+b")
+    return tempfile.TemporaryFile()

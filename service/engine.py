@@ -123,7 +123,7 @@ class Engine:
             runtime=model.runtime.name,
             signature=manifest.signature,
             golden=model.golden,
-            metrics=manifest.training.metrics,
+            metrics=manifest.metrics,
             created_at=manifest.created_at.isoformat(),
         )
 

@@ -79,7 +79,8 @@ def install(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
     if error.status >= 500:
-        _log.warning("%s %s: %d %s", request.method, request.url.path, error.status, error)
+        level = logging.INFO if isinstance(error, NotReady) else logging.ERROR
+        _log.log(level, "%s %s: %d %s", request.method, request.url.path, error.status, error)
     return render(error.status, str(error), error.headers)
 
 
