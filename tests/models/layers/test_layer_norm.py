@@ -94,6 +94,15 @@ def test_input_of_another_precision_is_rounded_as_in_keras(twins, answer, dtype:
     assert_close(got.outputs, expected.outputs, tolerance)
 
 
+@pytest.mark.parametrize("layer", [LayerNorm, keras.layers.LayerNormalization])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_input_under_float32_gives_half_precision_numbers(dtype: str, layer: type) -> None:
+    outputs = layer()(tf.cast(numbers((3, 5)), dtype))
+
+    assert outputs.dtype == "float32"
+    np.testing.assert_array_equal(outputs, tf.cast(tf.cast(outputs, dtype), "float32"))
+
+
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
 def test_whole_numbers_are_normalized_like_floats(twins, dtype: str) -> None:
     _, ours = twins(keras.layers.LayerNormalization, LayerNorm, (3, 4))
