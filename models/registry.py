@@ -4,7 +4,7 @@ Keras finds a custom object in two separate ways, and the first wins:
 
 1. the process-wide registry, under its registered name `package>Name` (`@register_layer` here, or Keras's
    own `@keras.saving.register_keras_serializable`);
-2. the `custom_objects` argument, under the bare class name, for objects that nobody registered.
+2. the `custom_objects` argument, under the same name, or the bare class name of an object that nobody registered.
 
 `load_plugins` serves both: importing a module registers what it registers, and everything the module defines
 goes into `custom_objects()` too. Nothing is ever imported because a file says so.
@@ -46,7 +46,7 @@ def register_layer(cls: LayerClass) -> LayerClass:
             "Rename one of the two classes."
         )
     registered: LayerClass = keras.saving.register_keras_serializable(package=PACKAGE)(cls)
-    _objects[cls.__name__] = registered
+    _objects[registered_name] = registered
     return registered
 
 
@@ -60,23 +60,24 @@ def load_plugins(modules: Iterable[str]) -> None:
         ValueError: a module cannot be imported, or two modules define different objects of one name.
     """
     for name in modules:
-        for object_name, value in _definitions(_import(name)).items():
-            holder = _objects.setdefault(object_name, value)
+        for value in _definitions(_import(name)):
+            registered_name = keras.saving.get_registered_name(value)
+            holder = _objects.setdefault(registered_name, value)
             if holder is not value:
                 raise ValueError(
-                    f"`{object_name}` is defined by both {_origin(holder)} and {_origin(value)}. Rename one of the two."
+                    f"`{registered_name}` is defined by both {_origin(holder)} and {_origin(value)}. "
+                    "Rename one of the two."
                 )
 
 
 def custom_objects() -> dict[str, Any]:
-    """Everything this process may build from a saved model beside Keras's own, by bare name."""
+    """What this process may build from a saved model beside Keras's own, by registered name."""
     return dict(_objects)
 
 
-def layer_class(registered_name: str) -> type | None:
-    """The class that Keras would build for `package>Name` or, unregistered, for `Name`; None where there is none."""
-    found = keras.saving.get_registered_object(registered_name, custom_objects=_objects)
-    return found if inspect.isclass(found) else None
+def find(registered_name: str) -> Any:
+    """The class or function that Keras would take for `package>Name` (unregistered: `Name`), or None."""
+    return keras.saving.get_registered_object(registered_name, custom_objects=_objects)
 
 
 def _import(name: str) -> ModuleType:
@@ -92,15 +93,14 @@ def _import(name: str) -> ModuleType:
         ) from error
 
 
-def _definitions(module: ModuleType) -> dict[str, Any]:
-    return {
-        name: value
+def _definitions(module: ModuleType) -> list[Any]:
+    return [
+        value
         for name, value in vars(module).items()
         if not name.startswith("_")
         and (inspect.isclass(value) or inspect.isfunction(value))
-        and value.__module__ == module.__name__
-        and value.__name__ == name
-    }
+        and (value.__module__, value.__name__) == (module.__name__, name)
+    ]
 
 
 def _origin(value: Any) -> str:

@@ -8,15 +8,20 @@ from keras import InputSpec, Layer, activations, constraints, initializers, ops,
 
 from models.registry import register_layer
 
-_NOT_BUILT_HERE = ("lora_rank", "lora_alpha", "quantization_config")
+_LEFT_OUT = {
+    "lora_rank": "Keras saves LoRA merged into the kernel: leave the argument out.",
+    "lora_alpha": "Keras saves LoRA merged into the kernel: leave the argument out.",
+    "quantization_config": "Use the model as it was before quantization.",
+}
 
 
 @register_layer
 class Dense(Layer):
     """Multiplies by a learned matrix, adds a bias, applies an activation: `y = activation(x @ kernel + bias)`.
 
-    Takes what `keras.layers.Dense` takes, holds the same weights in the same order and gives the same numbers,
-    so a model's weights load into either. LoRA and quantised kernels are left out.
+    Takes what `keras.layers.Dense` of Keras 3.15.1 takes, holds the same weights in the same order and gives the
+    same numbers, so a model's weights load into either. Left out are LoRA and quantised kernels: `lora_rank`,
+    `lora_alpha`, `quantization_config`, quantised dtype policies, `enable_lora()` and `quantize()`.
 
     Args:
         units: Size of the last axis of the output, a positive integer.
@@ -26,12 +31,16 @@ class Dense(Layer):
         kernel_regularizer, bias_regularizer: Penalties on the weights.
         activity_regularizer: Penalty on the output.
         kernel_constraint, bias_constraint: Applied to the weights after each update.
+        **kwargs: `name`, `dtype`, `trainable` and `autocast`, as for every layer.
 
-    Input shape: `(batch, ..., features)`, any rank from 2; `features` must be known at build.
-    Output shape: `(batch, ..., units)`, in the policy's compute dtype. Masks pass through.
+    Input shape: `(batch, ..., features)`, any rank from 2; `features` must be known at build. A sparse matrix is
+    multiplied as it is, and the gradient of the kernel is then sparse too.
+    Output shape: `(batch, ..., units)`, dense, in the policy's compute dtype. Masks pass through.
+    Weights: `kernel` of shape `(features, units)`, then `bias` of shape `(units,)`, in the policy's variable dtype.
 
     Raises:
-        ValueError: `units` is not a positive integer; the input has rank 1, or an unknown or another last axis.
+        ValueError: `units` is not a positive integer (a boolean is none); LoRA or quantization is asked for; the
+            last axis of the input is unknown at build; at a call, the input has rank 1 or another last axis.
     """
 
     def __init__(
@@ -50,8 +59,10 @@ class Dense(Layer):
     ) -> None:
         if not isinstance(units, int) or isinstance(units, bool) or units <= 0:
             raise ValueError(f"`units` must be a positive integer. Received: units={units!r}")
-        _refuse_unsupported(kwargs)
+        _refuse_left_out(kwargs)
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        if self.quantization_mode is not None:
+            raise ValueError(f"`dtype` must not be a quantized policy. Received: dtype={self.dtype_policy.name!r}")
         self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
@@ -109,18 +120,14 @@ class Dense(Layer):
             "bias_initializer": initializers.serialize(self.bias_initializer),
             "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
             "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
             "kernel_constraint": constraints.serialize(self.kernel_constraint),
             "bias_constraint": constraints.serialize(self.bias_constraint),
         }
 
 
-def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
+def _refuse_left_out(kwargs: dict[str, Any]) -> None:
     """Drops the unset LoRA and quantisation entries of a Keras Dense's config; refuses set ones."""
-    for name in _NOT_BUILT_HERE:
+    for name, way_out in _LEFT_OUT.items():
         value = kwargs.pop(name, None)
         if value is not None:
-            raise ValueError(
-                f"`{name}` is not supported by this Dense. Received: {name}={value!r}. "
-                "Merge LoRA or dequantize the model first."
-            )
+            raise ValueError(f"`{name}` must be None. Received: {name}={value!r}. {way_out}")

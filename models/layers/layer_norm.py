@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from keras import Layer, constraints, initializers, ops, regularizers
-from keras.backend import result_type
+from keras import InputSpec, Layer, constraints, initializers, ops, regularizers
+from keras.backend import is_float_dtype, result_type
 
 from models.registry import register_layer
 
@@ -17,9 +17,14 @@ class LayerNorm(Layer):
 
     y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, statistics in float32 at least.
 
-    Takes what `keras.layers.LayerNormalization` takes, holds the same weights in the same order and gives the
-    same numbers, so a model's weights load into either. (Its deprecated `rms_scaling` is left out: use
-    `keras.layers.RMSNormalization`.)
+    Takes what `keras.layers.LayerNormalization` of Keras 3.15.1 takes, holds the same weights in the same order
+    and gives the same numbers, so a model's weights load into either. What differs, on purpose:
+
+    - `axis` stays as it was given; Keras replaces it by a sorted list at build.
+    - The batch axis is refused, also as the only axis of a vector: rows would depend on each other.
+    - An integer or boolean input gives floats; Keras 3.15.1 cuts them to whole numbers (keras-team/keras#23708).
+    - An input whose normalized axes have other sizes than the weights raises a `ValueError` on every backend.
+    - `rms_scaling=True`, deprecated in Keras, is left out: use `keras.layers.RMSNormalization`.
 
     Args:
         axis: Axis or axes to normalize over; negative counts from the end.
@@ -29,14 +34,23 @@ class LayerNorm(Layer):
         beta_initializer, gamma_initializer: How the weights start.
         beta_regularizer, gamma_regularizer: Penalties on the weights.
         beta_constraint, gamma_constraint: Applied to the weights after each update.
+        **kwargs: `name`, `dtype`, `trainable` and `activity_regularizer`, as for every layer.
 
-    Input and output shape: `(batch, ..., features)`; the normalized axes must be known at build. The output has
-    the policy's compute dtype. `gamma` and `beta` have the shape of the normalized axes, in their order in the
-    input. Masks pass through.
+    Input and output shape: `(batch, ..., features)`, any rank from 2; the normalized axes must be known at build.
+    Masks pass through.
+
+    Weights: `gamma`, then `beta`, in the policy's variable dtype. Their shape is that of the normalized axes,
+    negative axes first and each sort ascending, as Keras 3.15.1 lays them out: `(5, 7)` for `axis=(1, 2)` or
+    `(-2, -1)` and an input of shape `(3, 5, 7)`, but `(7, 5)` for `axis=(-1, 1)`. In either shape they are read row
+    by row, in the order of the input's axes.
+
+    Output dtype: The policy's compute dtype. A float16 or bfloat16 input is computed in float32 and rounded to its
+    own precision before it takes that dtype, as in Keras.
 
     Raises:
         TypeError: `axis` is neither an integer nor a list or tuple of them.
-        ValueError: `epsilon` is not positive; an axis repeats, is out of range, or is the batch axis.
+        ValueError: `epsilon` is not positive; `rms_scaling` is set; at build, an axis repeats, is out of range, is
+            the batch axis or has an unknown size; at a call, a normalized axis has not the size seen at build.
     """
 
     def __init__(
@@ -55,10 +69,9 @@ class LayerNorm(Layer):
     ) -> None:
         if kwargs.pop("rms_scaling", False):
             raise ValueError(
-                "`rms_scaling` is not supported by LayerNorm. Received: rms_scaling=True. "
-                "Use keras.layers.RMSNormalization."
+                "`rms_scaling` must be False. Received: rms_scaling=True. Use keras.layers.RMSNormalization."
             )
-        if not epsilon > 0:
+        if not isinstance(epsilon, int | float) or not epsilon > 0:
             raise ValueError(f"`epsilon` must be a positive number. Received: epsilon={epsilon!r}")
         super().__init__(**kwargs)
         self.axis = _standardize_axis(axis)
@@ -103,6 +116,11 @@ class LayerNorm(Layer):
                 constraint=self.beta_constraint,
                 autocast=False,
             )
+        if self.weights:
+            self.input_spec = InputSpec(
+                min_ndim=max(axis + 1 if axis >= 0 else 1 - axis for axis in self._axes()),
+                axes={axis: input_shape[axis] for axis in self._axes()},
+            )
 
     def call(self, inputs: Any) -> Any:
         axes = self._positive_axes(len(inputs.shape))
@@ -113,6 +131,8 @@ class LayerNorm(Layer):
             outputs = outputs * _broadcast(self.gamma, x, axes)
         if self.beta is not None:
             outputs = outputs + _broadcast(self.beta, x, axes)
+        if is_float_dtype(inputs.dtype):
+            outputs = ops.cast(outputs, inputs.dtype)
         return ops.cast(outputs, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -122,7 +142,7 @@ class LayerNorm(Layer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "axis": self.axis,
+            "axis": self.axis if isinstance(self.axis, int) else list(self.axis),
             "epsilon": self.epsilon,
             "center": self.center,
             "scale": self.scale,
@@ -134,11 +154,13 @@ class LayerNorm(Layer):
             "gamma_constraint": constraints.serialize(self.gamma_constraint),
         }
 
+    def _axes(self) -> list[int]:
+        return [self.axis] if isinstance(self.axis, int) else list(self.axis)
+
     def _positive_axes(self, ndim: int) -> list[int]:
-        """The normalized axes counted from the start, ascending."""
-        given = [self.axis] if isinstance(self.axis, int) else self.axis
-        axes = sorted(axis + ndim if axis < 0 else axis for axis in given)
-        if not axes or axes[0] < 1 or axes[-1] >= ndim or len(set(axes)) < len(axes):
+        """The normalized axes counted from the start, in the order of the weights' axes."""
+        axes = [axis + ndim if axis < 0 else axis for axis in sorted(self._axes())]
+        if not axes or min(axes) < 1 or max(axes) >= ndim or len(set(axes)) < len(axes):
             raise ValueError(
                 "`axis` must name different axes of the input, without the batch axis 0. "
                 f"Received: axis={self.axis}, an input of rank {ndim}"
@@ -154,5 +176,5 @@ def _standardize_axis(axis: Any) -> int | list[int]:
 
 
 def _broadcast(weight: Any, x: Any, axes: list[int]) -> Any:
-    shape = [weight.shape[axes.index(axis)] if axis in axes else 1 for axis in range(len(x.shape))]
-    return ops.reshape(ops.cast(weight, x.dtype), shape)
+    sizes = dict(zip(axes, weight.shape, strict=True))
+    return ops.reshape(ops.cast(weight, x.dtype), [sizes.get(axis, 1) for axis in range(len(x.shape))])

@@ -1,0 +1,50 @@
+# The service with a digits model in it. Build: docker build -t layerserve .   Run: docker run -p 8000:8000 layerserve
+# Mount your own versions over the built-in ones: docker run -p 8000:8000 -v "$PWD/artifacts:/artifacts:ro" layerserve
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+# The packages that serving needs, in a virtual environment without pip.
+FROM ${PYTHON_IMAGE} AS packages
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends binutils \
+    && rm -rf /var/lib/apt/lists/*
+RUN python3 -m venv --without-pip /opt/venv
+COPY requirements/serve.txt /tmp/serve.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip --python /opt/venv/bin/python install --quiet --no-compile --require-hashes --requirement /tmp/serve.txt
+# What is only for building against TensorFlow goes, and so do the symbols of its largest library (stripping the others
+# breaks NumPy). Byte code is made here, since a read-only container cannot keep any.
+RUN cd /opt/venv/lib/python3*/site-packages \
+    && rm -rf tensorflow/include \
+    && find . -path '*clang/native*' -type f -delete \
+    && find tensorflow -name 'libtensorflow_cc.so.2' -exec strip --strip-unneeded {} + \
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash .
+
+# A digits model, trained and proved here.
+FROM packages AS trained
+COPY requirements/export.txt /tmp/export.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip --python /opt/venv/bin/python install --quiet --require-hashes --requirement /tmp/export.txt
+WORKDIR /app
+COPY models models
+COPY export export
+RUN /opt/venv/bin/python -m export train --artifacts /artifacts
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin layerserve
+COPY --from=packages /opt/venv /opt/venv
+COPY --from=trained /artifacts /artifacts
+WORKDIR /app
+COPY models models
+COPY service service
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash .
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    LAYERSERVE_HOST=0.0.0.0 \
+    LAYERSERVE_PORT=8000 \
+    LAYERSERVE_ARTIFACTS=/artifacts
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"LAYERSERVE_PORT\"]}/health/ready', timeout=4)"]
+CMD ["python", "-m", "service"]

@@ -1,0 +1,64 @@
+# `make help` lists the targets. Everything is installed into .venv, from requirements/, and nowhere else.
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test test-fast check format train bench image lock clean
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+DOCKER ?= docker
+IMAGE ?= layerserve
+
+# The first interpreter that is new enough for us and old enough for TensorFlow. A name may exist and still not run.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+help: ## Show this list
+	@echo "Layerserve: from your own Keras layers to a verified HTTP endpoint."
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(STAMP) ## Make .venv with everything the other targets need; quick when nothing changed
+
+$(STAMP): requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "Layerserve needs Python 3.11, 3.12 or 3.13 (TensorFlow has no newer). Found: $$(python3 --version 2>&1)"; exit 1; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt install python3-venv"; exit 1; }
+	@echo "Installing the locked packages into $(VENV) (about 1.5 GB, once)."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+serve: setup ## Serve the published models; trains the digits model first if there is none (PORT=9000 for another port)
+	@$(RUN) -m export train --if-missing
+	@exec $(RUN) -m service $(if $(PORT),--port $(PORT)) $(ARGS)
+
+test: setup ## Run all tests
+	@$(RUN) -m pytest $(ARGS)
+
+test-fast: setup ## Run the tests that start no process and train nothing
+	@$(RUN) -m pytest -m "not slow and not container" $(ARGS)
+
+check: setup ## Check format, lint, types and the architecture
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+	@$(RUN) -m pytest -q tests/test_architecture.py
+
+format: setup ## Format the code and mend what the linter can
+	@$(RUN) -m ruff check --fix --quiet . ; $(RUN) -m ruff format .
+
+train: setup ## Train the digits model and publish the next version (ARGS="--epochs 50")
+	@$(RUN) -m export train $(ARGS)
+
+bench: setup ## Measure POST /predict against an empty answer of the same server, in one run
+	@$(RUN) -m export train --if-missing
+	@$(RUN) -m benchmarks.predict $(ARGS)
+
+image: ## Build the container image (IMAGE=name:tag)
+	$(DOCKER) build -t $(IMAGE) .
+
+lock: setup ## Lock the newest packages that pyproject.toml allows, with hashes
+	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra dev --output-file requirements/dev.txt
+	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra export --constraint requirements/dev.txt --no-annotate --output-file requirements/export.txt
+	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra keras --constraint requirements/dev.txt --no-annotate --output-file requirements/serve.txt
+
+clean: ## Remove .venv and caches; published models stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

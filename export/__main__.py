@@ -1,0 +1,120 @@
+"""`python -m export`: trains, verifies and re-exports models.
+
+TensorFlow is imported inside the commands that need it, so that help and mistakes come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
+
+from export.config import TrainConfig
+from models.artifact import Artifact, TrainingRecord
+from models.command_line import Command, Names, main, program_config
+from models.quiet import quiet_import
+from models.store import ArtifactStore
+
+DEFAULT_MODEL = "digits"
+
+
+class LayersCommand(Command):
+    """A command that loads saved models."""
+
+    layers: Names = Field((), description="Modules that define your layers, with commas between or given repeatedly.")
+
+
+class Train(TrainConfig, Command):  # type: ignore[misc] # pydantic merges the two configurations
+    """Trains on handwritten digits, proves the saved model in a fresh process and publishes the next version."""
+
+    if_missing: bool = Field(False, description="Do nothing where a version is published already.")
+
+    def run(self) -> int:
+        """Trains and publishes."""
+        store = ArtifactStore(self.artifacts)
+        if self.if_missing and store.versions(DEFAULT_MODEL):
+            return 0
+        with quiet_import():
+            from export.datasets import load_digits  # noqa: PLC0415
+            from export.publish import Candidate, golden_rows, publish  # noqa: PLC0415
+            from export.training import train  # noqa: PLC0415
+        config = TrainConfig.model_validate(self.model_dump(include=set(TrainConfig.model_fields)))
+        dataset = load_digits()
+        result = train(config, dataset)
+        parts = result.split
+        _say(f"Trained on {parts.train.rows} rows. On {parts.test.rows} held-out rows: {_figures(result.metrics)}.")
+        training = TrainingRecord(
+            config=config.model_dump(mode="json"),
+            dataset=dataset.record(),
+            seed=config.seed,
+            metrics=result.metrics,
+        )
+        rows = golden_rows(parts.train.inputs, parts.test.inputs)
+        _say_published(publish(store, Candidate(DEFAULT_MODEL, result.model, rows, dataset.labels, training)))
+        return 0
+
+
+class Verify(LayersCommand):
+    """Proves a published version again: checksums, then a fresh process against the golden answers."""
+
+    version: CliPositionalArg[str] = Field(description="NAME@VERSION, or NAME for the version that is served.")
+
+    def run(self) -> int:
+        """Verifies the version."""
+        artifact = ArtifactStore(self.artifacts).resolve(self.version)
+        with quiet_import():
+            from export.verify import verify  # noqa: PLC0415
+        proof = verify(artifact, layers=self.layers)
+        for name in proof.changed_layers(artifact.manifest):
+            _say(f"Warning: the source of {name} has changed since; the golden answers still agree.")
+        manifest = artifact.manifest
+        _say(
+            f"{manifest.name}@{manifest.version} is whole, and a fresh process gives its golden answers "
+            f"within {proof.max_abs_error:.1e}."
+        )
+        return 0
+
+
+class Reexport(LayersCommand):
+    """Saves a published version anew under today's code, if it still answers as it did."""
+
+    version: CliPositionalArg[str] = Field(description="NAME@VERSION, or NAME for the version that is served.")
+
+    def run(self) -> int:
+        """Re-exports the version."""
+        store = ArtifactStore(self.artifacts)
+        parent = store.resolve(self.version)
+        with quiet_import():
+            from export.reexport import reexport  # noqa: PLC0415
+        _say_published(reexport(store, parent, layers=self.layers))
+        return 0
+
+
+class Export(BaseSettings):
+    """Makes artifacts: trains or re-exports a model, proves it in a fresh process, publishes it."""
+
+    model_config = program_config("python -m export")
+
+    train: CliSubCommand[Train] = Field(description=Train.__doc__)
+    verify: CliSubCommand[Verify] = Field(description=Verify.__doc__)
+    reexport: CliSubCommand[Reexport] = Field(description=Reexport.__doc__)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
+
+
+def _say_published(artifact: Artifact) -> None:
+    manifest = artifact.manifest
+    error = manifest.formats["keras"].max_abs_error
+    _say(f"Proved in a fresh process: the golden answers agree within {error:.1e}.")
+    _say(f"Published {manifest.name}@{manifest.version} in {artifact.path}. Serve it: python -m service")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Export))

@@ -1,0 +1,110 @@
+"""The one path that every export takes: save, golden answers, proof in a fresh process, manifest, publish."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from export.reload import describe
+from export.verify import ProofError, prove
+from models.artifact import (
+    Artifact,
+    FormatRecord,
+    Manifest,
+    Signature,
+    Tensors,
+    TrainingRecord,
+    file_paths,
+    file_record,
+)
+from models.golden import TOLERANCE, Golden, write_golden
+from models.loading import eager
+from models.store import ArtifactStore
+
+KERAS_FILE = "model.keras"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A live model that wants to be published.
+
+    Attributes:
+        name: To publish it under.
+        model: Functional or Sequential, with a free batch size.
+        golden_inputs: A few rows by input name, whose answers will prove the model wherever it is loaded.
+        labels: The classes of a classifier, in the order of its probabilities.
+        training: How it was trained, where that is known.
+        parent: The version whose weights it has, in a re-export.
+    """
+
+    name: str
+    model: keras.Model
+    golden_inputs: Tensors
+    labels: tuple[str, ...] | None = None
+    training: TrainingRecord | None = None
+    parent: int | None = None
+
+
+def publish(store: ArtifactStore, candidate: Candidate, *, layers: tuple[str, ...] = ()) -> Artifact:
+    """Publishes the next version of `candidate.name`, or nothing.
+
+    Args:
+        store: Where to.
+        candidate: What.
+        layers: Modules, beside `models.layers`, that define the model's custom layers.
+
+    Raises:
+        ProofError: the saved model is not the live one; the message says what differs.
+        OSError: the disk is full or read-only.
+    """
+    with store.stage(candidate.name) as staging:
+        description = describe(candidate.model, candidate.labels)
+        golden = _golden(candidate, description.signature)
+        path = staging / KERAS_FILE
+        candidate.model.save(path)
+        write_golden(staging, golden)
+        proof = prove(path, golden, layers=layers, expected=description)
+        manifest = Manifest(
+            name=candidate.name,
+            version=1,
+            created_at=datetime.now(UTC).replace(microsecond=0),
+            signature=description.signature,
+            formats={"keras": FormatRecord(path=KERAS_FILE, max_abs_error=proof.max_abs_error, tolerance=TOLERANCE)},
+            files={name: file_record(file) for name, file in file_paths(staging).items()},
+            training=candidate.training,
+            parent=candidate.parent,
+            layers=proof.layers,
+            environment=_environment(),
+        )
+        return store.publish(staging, manifest)
+
+
+def golden_rows(train: Tensors, test: Tensors, *, count: int = 16) -> Tensors:
+    """Rows to prove a model with: real ones from the test set, then zeros, and the training minimum and maximum.
+
+    Args:
+        train, test: Numeric features by name.
+        count: How many real rows, spread over the test set.
+    """
+    rows = next(iter(test.values())).shape[0]
+    chosen = np.unique(np.linspace(0, rows - 1, num=min(count, rows)).astype(int))
+    edges = {name: np.stack([np.zeros_like(v[0]), v.min(axis=0), v.max(axis=0)]) for name, v in train.items()}
+    return {name: np.concatenate([values[chosen], edges[name]]) for name, values in test.items()}
+
+
+def _golden(candidate: Candidate, signature: Signature) -> Golden:
+    outputs = eager(candidate.model, signature)(candidate.golden_inputs)
+    for name, values in outputs.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ProofError(f"The model answers golden rows with NaN or Infinity in `{name}`.")
+    return Golden(candidate.golden_inputs, outputs)
+
+
+def _environment() -> dict[str, str]:
+    versions = {"keras": keras.__version__, "tensorflow": tf.__version__, "numpy": np.__version__}
+    return {"python": platform.python_version(), "machine": platform.machine(), **versions}

@@ -1,0 +1,56 @@
+"""Re-export: a published version saved anew under today's code, if it still answers as it did."""
+
+from __future__ import annotations
+
+from export.publish import Candidate, publish
+from export.verify import ProofError
+from models import registry
+from models.artifact import Artifact
+from models.golden import compare, read_golden
+from models.loading import changed_layers, eager, load_model, signature_of
+from models.store import ArtifactStore
+
+
+def reexport(store: ArtifactStore, parent: Artifact, *, layers: tuple[str, ...] = ()) -> Artifact:
+    """Publishes the next version from the weights of `parent`.
+
+    Args:
+        store: Where `parent` is, and where the new version goes.
+        parent: The version to take.
+        layers: Modules, beside `models.layers`, that define the model's custom layers.
+
+    Raises:
+        ArtifactError: a file of the parent is damaged.
+        ModelLoadError: the parent does not load under today's code.
+        ProofError: it answers its golden rows, or describes itself, otherwise than the parent did.
+    """
+    parent.verify_files()
+    registry.load_plugins(layers)
+    manifest = parent.manifest
+    model = load_model(parent.format_path("keras"))
+    golden = read_golden(parent)
+    signature = signature_of(model, manifest.signature.labels)
+    if signature != manifest.signature:
+        raise ProofError(f"Under today's code the signature is {signature} instead of {manifest.signature}.")
+    comparison = compare(golden.outputs, eager(model, signature)(golden.inputs))
+    if comparison.differences:
+        raise ProofError(_message(parent, comparison.differences))
+    candidate = Candidate(
+        name=manifest.name,
+        model=model,
+        golden_inputs=golden.inputs,
+        labels=manifest.signature.labels,
+        training=manifest.training,
+        parent=manifest.version,
+    )
+    return publish(store, candidate, layers=layers)
+
+
+def _message(parent: Artifact, differences: tuple[str, ...]) -> str:
+    manifest = parent.manifest
+    changed = changed_layers(manifest.layers)
+    cause = f"The source of {', '.join(changed)} has changed since." if changed else "No layer's source has changed."
+    return (
+        f"Under today's code {manifest.name}@{manifest.version} does not answer as it did: "
+        f"{'; '.join(differences)}. {cause}"
+    )

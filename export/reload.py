@@ -1,0 +1,105 @@
+"""The fresh process of the proof: loads a saved model with nothing but the layer modules, and says what it found.
+
+`python -m export.reload REQUEST ANSWER` reads a JSON request and writes a JSON answer and the model's outputs. It
+imports neither the training nor the builders, as a server would not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from models.artifact import LayerRecord, Signature
+from models.quiet import quiet_import
+
+with quiet_import():
+    import keras
+
+    from models import registry
+    from models.loading import ModelLoadError, layer_records, load_model, signature_of, traced
+
+
+class Request(BaseModel):
+    """What to load. `inputs` is a `.npz` of the rows to answer, `outputs` the `.npz` to write."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Path
+    layers: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    inputs: Path
+    outputs: Path
+
+
+class Variable(BaseModel):
+    """One weight: its shape, dtype and a hash of its value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+
+
+class Description(BaseModel):
+    """What a model is, apart from its answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    signature: Signature
+    config: dict[str, Any]
+    variables: dict[str, Variable]
+
+
+class Answer(BaseModel):
+    """What the fresh process found: a description and the layers it used, or why it could not load the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    error: str | None = None
+    description: Description | None = None
+    layers: dict[str, LayerRecord] = {}
+
+
+def describe(model: keras.Model, labels: tuple[str, ...] | None) -> Description:
+    """Describes a model so that two processes can compare theirs.
+
+    The states of random generators are no weights: Keras does not save them, and inference does not use them.
+    """
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(model.get_config()), sort_keys=True))
+    variables = {variable.path: _describe_variable(variable) for variable in model.weights}
+    return Description(signature=signature_of(model, labels), config=config, variables=variables)
+
+
+def answer(request: Request) -> Answer:
+    """Loads the model and answers the rows, in this process."""
+    try:
+        registry.load_plugins(request.layers)
+        model = load_model(request.model)
+        description = describe(model, request.labels)
+        with np.load(request.inputs, allow_pickle=False) as inputs:
+            outputs = traced(model, description.signature)(dict(inputs))
+    except ModelLoadError as error:
+        return Answer(error=str(error))
+    np.savez(request.outputs, allow_pickle=False, **outputs)
+    return Answer(description=description, layers=layer_records(request.model))
+
+
+def _describe_variable(variable: keras.Variable) -> Variable:
+    value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+    return Variable(shape=value.shape, dtype=str(variable.dtype), sha256=hashlib.sha256(value.tobytes()).hexdigest())
+
+
+def _main(request_file: str, answer_file: str) -> None:
+    request = Request.model_validate_json(Path(request_file).read_bytes())
+    Path(answer_file).write_text(answer(request).model_dump_json())
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,100 @@
+"""`python -m models`: what is published, and which version is served."""
+
+from __future__ import annotations
+
+import sys
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
+
+from models.artifact import Artifact, ArtifactError, ModelName, Version
+from models.command_line import Command, main, program_config
+from models.store import ArtifactStore
+
+_HEADER = ("MODEL", "VERSION", "SERVED", "METRICS", "SIZE", "CREATED (UTC)")
+
+
+class List(Command):
+    """Shows models and versions with metrics, size and date, and which version is served."""
+
+    def run(self) -> int:
+        """Prints one line a version."""
+        store = ArtifactStore(self.artifacts)
+        rows = [_row(store, name, version) for name in store.names() for version in store.versions(name)]
+        if not rows:
+            print(f"No model is published in {self.artifacts}. Publish one: python -m export train")
+            return 0
+        widths = [max(len(row[column]) for row in [_HEADER, *rows]) for column in range(len(_HEADER))]
+        for row in [_HEADER, *rows]:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return 0
+
+
+class Pin(Command):
+    """Serves a chosen version, whatever is published later."""
+
+    name: CliPositionalArg[ModelName] = Field(description="The model.")
+    version: CliPositionalArg[Version] = Field(description="The version to serve.")
+
+    def run(self) -> int:
+        """Pins the version."""
+        ArtifactStore(self.artifacts).pin(self.name, self.version)
+        print(f"{self.name}@{self.version} is pinned. A running service follows within its reload interval.")
+        return 0
+
+
+class Unpin(Command):
+    """Serves the highest version again."""
+
+    name: CliPositionalArg[ModelName] = Field(description="The model.")
+
+    def run(self) -> int:
+        """Removes the pin."""
+        store = ArtifactStore(self.artifacts)
+        store.unpin(self.name)
+        print(f"{self.name}@{store.resolve(self.name).manifest.version} is served: it is the highest version.")
+        return 0
+
+
+class Models(BaseSettings):
+    """Shows what is published and says which version is served."""
+
+    model_config = program_config("python -m models")
+
+    list: CliSubCommand[List] = Field(description=List.__doc__)
+    pin: CliSubCommand[Pin] = Field(description=Pin.__doc__)
+    unpin: CliSubCommand[Unpin] = Field(description=Unpin.__doc__)
+
+
+def _row(store: ArtifactStore, name: str, version: int) -> tuple[str, ...]:
+    try:
+        artifact = store.open(name, version)
+    except ArtifactError as error:
+        return (name, str(version), "no", f"damaged: {error}", "", "")
+    return (name, str(version), _served(store, name, version), _metrics(artifact), _size(artifact), _date(artifact))
+
+
+def _served(store: ArtifactStore, name: str, version: int) -> str:
+    try:
+        pinned = store.pinned(name)
+        if version != store.desired(name):
+            return ""
+    except ArtifactError:
+        return "unknown: the pin is damaged"
+    return "pinned" if pinned else "highest"
+
+
+def _metrics(artifact: Artifact) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in artifact.manifest.metrics.items())
+
+
+def _size(artifact: Artifact) -> str:
+    return f"{artifact.size_bytes / 1e6:.1f} MB"
+
+
+def _date(artifact: Artifact) -> str:
+    return artifact.manifest.created_at.strftime("%Y-%m-%d %H:%M")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Models))

@@ -1,0 +1,103 @@
+"""One command line for all our programs: a pydantic class is the flags, the environment and the help.
+
+A flag wins over `LAYERSERVE_<NAME>` in the environment, which wins over the default. What is wrong is said in one line
+a field, and the program ends with 2; a command that fails says why in one line and ends with 1.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict, SettingsError, get_subcommand
+
+ENV_PREFIX = "LAYERSERVE_"
+
+Program = TypeVar("Program", bound=BaseSettings)
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Several names: a flag given several times, or one text with commas."""
+
+
+class Command(BaseSettings):
+    """What every command takes."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+
+    artifacts: Path = Field(Path("artifacts"), description="Folder of the published versions.")
+
+    def run(self) -> int:
+        """Does the work and gives the exit code."""
+        raise NotImplementedError
+
+
+def program_config(prog: str) -> SettingsConfigDict:
+    """The settings of a program's root class: `--kebab-case` flags, booleans as `--flag` and `--no-flag`."""
+    return SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        cli_prog_name=prog,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        frozen=True,
+    )
+
+
+def parse(program: type[Program], arguments: Sequence[str] | None = None) -> Program:
+    """Reads flags and environment into `program`; prints one line a mistake and exits with 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    prog = program.model_config.get("cli_prog_name") or "program"
+    try:
+        return CliApp.run(program, cli_args=given, cli_exit_on_error=False)
+    except ValidationError as error:
+        for line in _mistakes(error):
+            print(f"{prog}: {line}", file=sys.stderr)
+    except SettingsError as error:
+        print(f"{prog}: {_first_line(error)}. Try {prog} --help.", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main(program: type[BaseSettings], arguments: Sequence[str] | None = None) -> int:
+    """Runs the subcommand that the arguments name."""
+    options = parse(program, arguments)
+    prog = program.model_config.get("cli_prog_name")
+    try:
+        command = get_subcommand(options, cli_exit_on_error=False)
+    except SettingsError as error:
+        print(f"{prog}: {_first_line(error)}. Try {prog} --help.", file=sys.stderr)
+        return 2
+    assert isinstance(command, Command)  # noqa: S101 - each subcommand is declared as one
+    return guarded(command.run, prog=str(prog))
+
+
+def guarded(run: Callable[[], int], *, prog: str) -> int:
+    """Runs a command; the mistakes that a user can mend end in one line, not in a traceback."""
+    try:
+        return run()
+    except (ValueError, OSError) as error:
+        logging.getLogger(__name__).debug("The command failed", exc_info=True)
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\n{prog}: interrupted. Nothing was published.", file=sys.stderr)
+        return 130
+
+
+def _mistakes(error: ValidationError) -> list[str]:
+    return [
+        f"`{item['loc'][-1]}`: {item['msg']}. Received: {item['input']}" if item["loc"] else str(item["msg"])
+        for item in error.errors()
+    ]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].removeprefix("error parsing CLI: ").removeprefix("Error: ").rstrip(".")

@@ -1,0 +1,101 @@
+"""What a `.keras` file says of itself, read without Keras and before Keras parses it.
+
+The file is a zip of `metadata.json`, `config.json`, `model.weights.h5` and `assets/`. Anything else in it is refused,
+and so is one that grows when unpacked: Keras stores its members uncompressed.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+_MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
+_MAX_CONFIG_BYTES = 64 * 2**20
+_MAX_GROWTH_BYTES = 64 * 2**20
+
+
+class KerasFileError(ValueError):
+    """The file is not a `.keras` file that is safe to hand to Keras."""
+
+
+@dataclass(frozen=True)
+class ObjectReference:
+    """A custom class or function that a model was saved with.
+
+    `registered_name` is `package>Name`, or the bare name where nobody registered it.
+    """
+
+    module: str | None
+    class_name: str
+    registered_name: str
+
+
+def custom_objects_in(path: Path) -> list[ObjectReference]:
+    """The custom objects that the model in `path` needs, each once, in order of appearance.
+
+    Raises:
+        KerasFileError: the file is not a `.keras` file, or holds what such a file never does.
+    """
+    return list(dict.fromkeys(_references(read_config(path))))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The model's configuration, after the file's members have been checked.
+
+    Raises:
+        KerasFileError: as `custom_objects_in`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive, path.stat().st_size)
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, RecursionError, UnicodeDecodeError) as error:
+        raise KerasFileError(f"`{path.name}` is not a whole .keras file: {error}.") from error
+    if not isinstance(config, dict):
+        raise KerasFileError(f"`{path.name}` holds no model configuration.")
+    return config
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+    entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    if len(set(names)) < len(names):
+        raise KerasFileError("The .keras file holds a member twice.")
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if name not in _MEMBERS and (parts[0] != "assets" or ".." in parts):
+            raise KerasFileError(f"The .keras file holds a member that Keras never writes: {name!r}.")
+    if archive.getinfo("config.json").file_size > _MAX_CONFIG_BYTES:
+        raise KerasFileError(f"The model's configuration is larger than {_MAX_CONFIG_BYTES} bytes.")
+    if sum(entry.file_size for entry in entries) > size + _MAX_GROWTH_BYTES:
+        raise KerasFileError("The .keras file unpacks to far more than its size.")
+
+
+def _references(value: Any) -> Iterator[ObjectReference]:
+    """Walks without recursion, so that deep nesting cannot exhaust the stack."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            reference = _reference(item)
+            if reference is not None:
+                yield reference
+            pending.extend(reversed(item.values()))
+        elif isinstance(item, list):
+            pending.extend(reversed(item))
+
+
+def _reference(item: dict[str, Any]) -> ObjectReference | None:
+    class_name, registered_name, module = (item.get(key) for key in ("class_name", "registered_name", "module"))
+    if not isinstance(class_name, str) or not isinstance(registered_name, str):
+        return None
+    if class_name == "function":
+        name = item.get("config")
+        return ObjectReference(module, class_name, name) if isinstance(name, str) and module != "builtins" else None
+    if isinstance(module, str) and (module == "keras" or module.startswith("keras.")) and registered_name == class_name:
+        return None
+    return ObjectReference(module, class_name, registered_name)

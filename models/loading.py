@@ -1,0 +1,160 @@
+"""From a file to a model that answers: the one way in which a saved model is loaded and called.
+
+The export's proof and the service's Keras runtime both go through here, so what was proved is what is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models import layers as _registers_our_layers  # noqa: F401
+from models import registry
+from models.artifact import LayerRecord, Signature, Tensors, TensorSpec
+from models.keras_file import KerasFileError, ObjectReference, custom_objects_in
+
+
+class ModelLoadError(ValueError):
+    """A saved model cannot be loaded here. The message says which object or step, and the way out."""
+
+
+def load_model(path: Path) -> keras.Model:
+    """Loads a `.keras` file through the registered layers, uncompiled and in safe mode.
+
+    Raises:
+        ModelLoadError: a custom object is unknown here, or Keras refuses the file.
+    """
+    try:
+        references = custom_objects_in(path)
+    except KerasFileError as error:
+        raise ModelLoadError(str(error)) from error
+    known = registry.custom_objects()
+    missing = [reference for reference in references if _resolve(reference) is None]
+    if missing:
+        raise ModelLoadError(_missing_message(path, missing))
+    try:
+        return keras.saving.load_model(path, custom_objects=known, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises a dozen kinds for a bad file
+        raise ModelLoadError(
+            f"Keras cannot load `{path.name}`: {type(error).__name__}: {_first_line(error)}"
+        ) from error
+
+
+def layer_records(path: Path) -> dict[str, LayerRecord]:
+    """Each custom object that the `.keras` file needs: where it comes from here, and a hash of its source."""
+    return {
+        reference.registered_name: LayerRecord(module=found.__module__, source_sha256=_source_sha256(found))
+        for reference in custom_objects_in(path)
+        if (found := _resolve(reference)) is not None
+    }
+
+
+def changed_layers(recorded: dict[str, LayerRecord]) -> list[str]:
+    """The registered names whose source here is not the one that was recorded."""
+    return [
+        name
+        for name, record in recorded.items()
+        if (found := registry.find(name)) is not None and _source_sha256(found) != record.source_sha256
+    ]
+
+
+def signature_of(model: keras.Model, labels: tuple[str, ...] | None = None) -> Signature:
+    """The names, dtypes and shapes of a built model's inputs and outputs.
+
+    Raises:
+        ValueError: the model has no symbolic inputs, a fixed batch size, or a name twice.
+    """
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+        raise ValueError(
+            f"`{model.name}` has no symbolic inputs: only functional and Sequential models can be exported."
+        )
+    inputs = tuple(_spec(name, tensor) for name, tensor in _named_inputs(model).items())
+    outputs = tuple(_spec(name, tensor) for name, tensor in _named_outputs(model).items())
+    return Signature(inputs=inputs, outputs=outputs, labels=labels)
+
+
+def eager(model: keras.Model, signature: Signature) -> Callable[[Tensors], Tensors]:
+    """The model at inference as Keras runs it call by call: the reference that everything else is compared with."""
+    return _call_with_arrays(_by_names(model), signature)
+
+
+def traced(model: keras.Model, signature: Signature) -> Callable[[Tensors], Tensors]:
+    """The model at inference as one traced TensorFlow function with a free batch size, ready to run.
+
+    Returns:
+        A function from all inputs to all outputs by name; any number of threads may call it.
+    """
+    specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype) for spec in signature.inputs}
+    function = tf.function(_by_names(model), input_signature=[specs], autograph=False)
+    return _call_with_arrays(function.get_concrete_function(), signature)
+
+
+def _by_names(model: keras.Model) -> Callable[[Any], Any]:
+    named = keras.Model(_named_inputs(model), _named_outputs(model))
+    return lambda inputs: named(inputs, training=False)
+
+
+def _call_with_arrays(call: Callable[[Any], Any], signature: Signature) -> Callable[[Tensors], Tensors]:
+    def run(inputs: Tensors) -> Tensors:
+        tensors = {spec.name: tf.constant(inputs[spec.name], spec.dtype) for spec in signature.inputs}
+        return {name: _to_numpy(value) for name, value in call(tensors).items()}
+
+    return run
+
+
+def _resolve(reference: ObjectReference) -> Any:
+    return registry.find(reference.registered_name)
+
+
+def _missing_message(path: Path, missing: list[ObjectReference]) -> str:
+    names = ", ".join(f"`{reference.registered_name}` (defined in {reference.module})" for reference in missing)
+    modules = ",".join(dict.fromkeys(reference.module or "your.module" for reference in missing))
+    return (
+        f"`{path.name}` needs custom objects that are not known here: {names}. "
+        f"Name the module that defines them: --layers {modules}, or LAYERSERVE_LAYERS={modules}."
+    )
+
+
+def _source_sha256(value: Any) -> str | None:
+    try:
+        return hashlib.sha256(inspect.getsource(value).encode()).hexdigest()
+    except (OSError, TypeError):  # no source file: an interactive session, or a compiled module
+        return None
+
+
+def _named_inputs(model: keras.Model) -> dict[str, Any]:
+    return _by_name([tensor.name for tensor in model.inputs], model.inputs, "inputs")
+
+
+def _named_outputs(model: keras.Model) -> dict[str, Any]:
+    names = list(model.output) if isinstance(model.output, dict) else list(model.output_names)
+    tensors = [model.output[name] for name in names] if isinstance(model.output, dict) else model.outputs
+    return _by_name(names, tensors, "outputs")
+
+
+def _by_name(names: list[str], tensors: list[Any], what: str) -> dict[str, Any]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"The {what} of a model must have different names. Received: {', '.join(names)}")
+    return dict(zip(names, tensors, strict=True))
+
+
+def _spec(name: str, tensor: Any) -> TensorSpec:
+    if not tensor.shape or tensor.shape[0] is not None:
+        raise ValueError(f"`{name}` must have a free batch size as axis 0. Received: shape={tuple(tensor.shape)}")
+    return TensorSpec(name=name, dtype=keras.backend.standardize_dtype(tensor.dtype), shape=tuple(tensor.shape))
+
+
+def _to_numpy(tensor: tf.Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.numpy()
+    return np.char.decode(array.astype(np.bytes_), "utf-8") if array.dtype == np.object_ else array
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else "no message"

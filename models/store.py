@@ -1,0 +1,222 @@
+"""The store: a folder of models, each a folder of numbered versions.
+
+`<root>/<name>/<version>/` appears whole or not at all: a version is staged beside it, fsynced, and renamed once.
+`<root>/<name>/pin.json` holds the pinned version. Publishing needs a local file system with `flock`; reading
+needs nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from models.artifact import MANIFEST, Artifact, ArtifactError, Manifest, ModelName, write_manifest
+
+PIN = "pin.json"
+_STAGING_PREFIX = ".staging-"
+_NAME = TypeAdapter(ModelName)
+_REFERENCE = re.compile(r"(?P<name>[^@]+)(?:@(?P<version>[1-9][0-9]*))?")
+
+
+class ArtifactStore:
+    """Reads and publishes versions below `root`. Safe to use from several processes at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """The models that have at least one version."""
+        if not self.root.is_dir():
+            return []
+        return sorted(entry.name for entry in self.root.iterdir() if _is_name(entry.name) and self.versions(entry.name))
+
+    def versions(self, name: str) -> list[int]:
+        """The versions of a model, ascending. Folders without a manifest, such as half a copy, are none."""
+        folder = self._folder(name)
+        if not folder.is_dir():
+            return []
+        numbers = (_version_number(entry) for entry in folder.iterdir())
+        return sorted(n for n in numbers if n and (folder / str(n) / MANIFEST).is_file())
+
+    def open(self, name: str, version: int) -> Artifact:
+        """The artifact of one version, its manifest checked.
+
+        Raises:
+            ArtifactError: there is no such version, or its manifest is damaged or another version's.
+        """
+        if version not in self.versions(name):
+            existing = ", ".join(map(str, self.versions(name))) or "none"
+            raise ArtifactError(f"`{name}` has no version {version}. Versions: {existing}.")
+        artifact = Artifact.open(self._folder(name) / str(version))
+        if (artifact.manifest.name, artifact.manifest.version) != (name, version):
+            raise ArtifactError(
+                f"`{MANIFEST}` belongs to {artifact.manifest.name}@{artifact.manifest.version}, "
+                f"the folder to {name}@{version}. Versions cannot be renamed or copied; re-export instead."
+            )
+        return artifact
+
+    def resolve(self, reference: str) -> Artifact:
+        """Opens `NAME@VERSION`, or for `NAME` the version that is served.
+
+        Raises:
+            ArtifactError: the reference is malformed, or there is no such version, or it is damaged.
+        """
+        match = _REFERENCE.fullmatch(reference)
+        if match is None:
+            raise ArtifactError(f"A version is named NAME or NAME@VERSION, such as digits@3. Received: {reference}")
+        name, version = match["name"], match["version"]
+        chosen = int(version) if version else self.desired(name)
+        if chosen is None:
+            raise ArtifactError(f"There is no model `{name}`. Models: {', '.join(self.names()) or 'none'}.")
+        return self.open(name, chosen)
+
+    def desired(self, name: str) -> int | None:
+        """The version to serve: the pinned one, else the highest, None where there is none.
+
+        Raises:
+            ArtifactError: the pin cannot be read.
+        """
+        pinned = self.pinned(name)
+        return pinned if pinned is not None else max(self.versions(name), default=None)
+
+    def pinned(self, name: str) -> int | None:
+        """The pinned version, or None.
+
+        Raises:
+            ArtifactError: the pin cannot be read.
+        """
+        try:
+            content = (self._folder(name) / PIN).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            version = json.loads(content)["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"`{PIN}` of `{name}` cannot be read. Pin the version again, or unpin it.") from error
+        if not isinstance(version, int) or version < 1:
+            raise ArtifactError(f"`{PIN}` of `{name}` must hold a version number. Received: {version!r}")
+        return version
+
+    def pin(self, name: str, version: int) -> None:
+        """Makes `version` the served one, whatever is published later.
+
+        Raises:
+            ArtifactError: there is no such version.
+        """
+        folder = self.open(name, version).path.parent
+        temporary = folder / f".pin-{secrets.token_hex(8)}.json"
+        temporary.write_text(json.dumps({"version": version}) + "\n")
+        _sync(temporary)
+        temporary.replace(folder / PIN)
+        _sync(folder)
+
+    def unpin(self, name: str) -> None:
+        """Lets the highest version be served again. Does nothing where none was pinned."""
+        (self._folder(name) / PIN).unlink(missing_ok=True)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Path]:
+        """A private folder to prepare a version in, removed at the end unless `publish` took it.
+
+        Leftovers of exports that were killed are removed first; those of running ones are left alone.
+        """
+        folder = self._folder(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / ".lock"):
+            _sweep(folder)
+            staging = folder / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
+            staging.mkdir()
+            guard = _lock(_guard_path(staging))
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            _guard_path(staging).unlink(missing_ok=True)
+            os.close(guard)
+
+    def publish(self, staging: Path, manifest: Manifest) -> Artifact:
+        """Gives the staged folder the next version number and makes it visible, in one rename.
+
+        Args:
+            staging: What `stage` gave, with every file in place but the manifest.
+            manifest: Its version is replaced by the next free number.
+        """
+        folder = staging.parent
+        with _locked(folder / ".lock"):
+            version = 1 + max((_version_number(entry) or 0 for entry in folder.iterdir()), default=0)
+            write_manifest(staging, manifest.model_copy(update={"version": version}))
+            for path in [*staging.rglob("*"), staging]:
+                _sync(path)
+            staging.rename(folder / str(version))
+            _sync(folder)
+        return self.open(manifest.name, version)
+
+    def _folder(self, name: str) -> Path:
+        if not _is_name(name):
+            raise ArtifactError(
+                f"A model's name has 1 to 100 letters, digits, `_`, `-` or `.`, and no leading dot. Received: {name!r}"
+            )
+        return self.root / name
+
+
+def _is_name(name: str) -> bool:
+    try:
+        return bool(_NAME.validate_python(name))
+    except ValidationError:
+        return False
+
+
+def _version_number(entry: Path) -> int | None:
+    return int(entry.name) if re.fullmatch(r"[1-9][0-9]{0,8}", entry.name) else None
+
+
+def _guard_path(staging: Path) -> Path:
+    return staging.with_name(staging.name + ".lock")
+
+
+def _sweep(folder: Path) -> None:
+    """Removes the staging folders whose process is gone. Call it under the folder's lock."""
+    for staging in [path for path in folder.glob(f"{_STAGING_PREFIX}*") if path.is_dir()]:
+        try:
+            guard = _lock(_guard_path(staging), fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        shutil.rmtree(staging)
+        _guard_path(staging).unlink(missing_ok=True)
+        os.close(guard)
+
+
+def _lock(path: Path, flags: int = 0) -> int:
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = _lock(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

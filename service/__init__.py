@@ -1,0 +1,1 @@
+"""Serves published versions over HTTP, after replaying their golden answers."""

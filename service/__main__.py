@@ -1,0 +1,30 @@
+"""`python -m service`: serves what is published."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from models.command_line import guarded, parse
+from service.app import create_app
+from service.server import Server, listen
+from service.settings import Settings
+
+_log = logging.getLogger("service")
+
+
+def serve(settings: Settings) -> int:
+    """Serves until a signal comes; gives the exit code."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    listener = listen(settings)
+    host, port = listener.getsockname()[:2]
+    _log.info("Listening on http://%s:%d (API: /docs)", f"[{host}]" if ":" in host else host, port)
+    Server(create_app(settings), settings).run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    _settings = parse(Settings)
+    sys.exit(guarded(lambda: serve(_settings), prog="python -m service"))

@@ -1,0 +1,80 @@
+"""The application: the only place that wires settings, store, runtimes, engine and protocols together."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from models.artifact import Artifact
+from models.store import ArtifactStore
+from service import errors, runtimes
+from service.engine import Engine
+from service.errors import ServiceError
+from service.protocols import native
+from service.repository import LoadRuntime, ModelRepository
+from service.runtimes import Runtime
+from service.settings import Settings
+
+_DESCRIPTION = "Keras models on your own layers, each checked against its golden answers before it serves."
+
+
+def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -> FastAPI:
+    """Makes the application. It answers at once when started; models are loaded in the background.
+
+    Args:
+        settings: Of the service.
+        load_runtime: Turns a verified version into a runtime; the Keras runtime if not given.
+    """
+
+    def load_keras(artifact: Artifact) -> Runtime:
+        return runtimes.load("keras", artifact, settings.layers)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = Engine(
+            ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_keras),
+            default_model=settings.default_model,
+            reload_interval=settings.reload_interval,
+            threads=os.cpu_count() or 1,
+        )
+        app.state.engine = engine
+        await engine.start()
+        yield
+        await engine.stop()
+
+    app = FastAPI(title="Layerserve", description=_DESCRIPTION, lifespan=lifespan)
+    app.state.settings = settings
+    app.include_router(native.router)
+    errors.install(app)
+    app.openapi = _with_examples(app, app.openapi)  # type: ignore[method-assign] # FastAPI's documented way
+    return app
+
+
+def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Adds a golden row of the default model to the document, so that /docs can send a request that works."""
+
+    def document() -> dict[str, Any]:
+        bare = openapi()
+        try:
+            metadata = app.state.engine.metadata()
+        except (AttributeError, ServiceError):  # not started, nothing loaded, or several models
+            return bare
+        filled = copy.deepcopy(bare)
+        values = {"name": metadata.name, "version": str(metadata.version)}
+        for path in filled["paths"].values():
+            for operation in path.values():
+                for parameter in operation.get("parameters", []):
+                    if parameter["name"] in values:
+                        parameter["example"] = values[parameter["name"]]
+                if "requestBody" in operation:
+                    operation["requestBody"]["content"]["application/json"]["example"] = native.example_request(
+                        metadata
+                    )
+        return filled
+
+    return document

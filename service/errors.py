@@ -1,0 +1,107 @@
+"""What can go wrong, as a caller sees it.
+
+    ServiceError            500  our fault
+    ├── InvalidRequest      400  the body is not what the model takes
+    ├── NotFound            404  no such model, version or page
+    ├── PayloadTooLarge     413
+    ├── UnsupportedMedia    415
+    └── NotReady            503  loading, draining, or no version can be served
+
+Raised anywhere, rendered here and only here: `{"error": "..."}`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+_log = logging.getLogger(__name__)
+
+
+class ServiceError(Exception):
+    """An error with a status and a message that is meant for the caller."""
+
+    status: ClassVar[int] = 500
+    headers: ClassVar[dict[str, str]] = {}
+
+
+class InvalidRequest(ServiceError):  # noqa: N818 - the caller's mistake, named as such
+    """The request is not what the model takes. The message says what was expected and what came."""
+
+    status = 400
+
+
+class NotFound(ServiceError):  # noqa: N818
+    """There is no such model, version or page. The message lists those that exist."""
+
+    status = 404
+
+
+class PayloadTooLarge(ServiceError):  # noqa: N818
+    """The body is larger than the settings allow."""
+
+    status = 413
+    # The rest of the body is not read, so the connection cannot be used again.
+    headers: ClassVar[dict[str, str]] = {"connection": "close"}
+
+
+class UnsupportedMedia(ServiceError):  # noqa: N818
+    """The body is of a type that the endpoint does not take."""
+
+    status = 415
+
+
+class NotReady(ServiceError):  # noqa: N818
+    """Nothing can answer yet, or any more."""
+
+    status = 503
+    headers: ClassVar[dict[str, str]] = {"retry-after": "1"}
+
+
+def render(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    """The answer that carries an error."""
+    return Response(orjson.dumps({"error": message}), status, headers, media_type="application/json")
+
+
+def install(app: FastAPI) -> None:
+    """Makes `app` answer every error in our form."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _parameter_error)
+    app.add_exception_handler(Exception, _unforeseen_error)
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
+    if error.status >= 500:
+        level = logging.INFO if isinstance(error, NotReady) else logging.ERROR
+        _log.log(level, "%s %s: %d %s", request.method, request.url.path, error.status, error)
+    return render(error.status, str(error), error.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own errors: unknown path and wrong method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        return render(404, f"There is nothing at {request.url.path}. GET /docs lists what there is.", headers)
+    if error.status_code == 405:
+        allowed = headers.get("Allow", "another method")
+        return render(405, f"{request.url.path} takes {allowed}. Received: {request.method}.", headers)
+    return render(error.status_code, str(error.detail), headers)
+
+
+async def _parameter_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+    """A query parameter that is not what its type says."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    first = error.errors()[0]
+    return render(400, f"Parameter `{first['loc'][-1]}`: {first['msg']}. Received: {first['input']}.")
+
+
+async def _unforeseen_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - uvicorn logs it
+    return render(500, "The service failed on this request. Its log says why.")

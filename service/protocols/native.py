@@ -1,0 +1,242 @@
+"""Our own HTTP protocol: `POST /predict` with JSON rows, and what a client wants to know of the models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from models.artifact import Signature, Tensors, TensorSpec
+from service.engine import Engine, ModelIndex, ModelMetadata
+from service.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, ServiceError, UnsupportedMedia
+from service.inference import InferenceRequest, InferenceResponse
+from service.protocols import schema
+from service.protocols.tensors import decode
+
+_LONGEST_EXAMPLE = 1000
+_JSON = "application/json"
+
+router = APIRouter()
+
+
+def engine_of(request: Request) -> Engine:
+    """The engine that `create_app` put there."""
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+EngineOf = Annotated[Engine, Depends(engine_of)]
+Labels = Annotated[bool, Query(description="Answer each row with its likeliest label and that label's probability.")]
+
+
+@router.post("/predict", **schema.PREDICT)
+async def predict(request: Request, engine: EngineOf, labels: Labels = False) -> Response:
+    """Asks the default model."""
+    return await _predict(request, engine, None, None, labels=labels)
+
+
+@router.post("/models/{name}/predict", **schema.PREDICT)
+async def predict_model(request: Request, engine: EngineOf, name: str, labels: Labels = False) -> Response:
+    """Asks a model by name."""
+    return await _predict(request, engine, name, None, labels=labels)
+
+
+@router.post("/models/{name}/versions/{version}/predict", **schema.PREDICT)
+async def predict_version(
+    request: Request, engine: EngineOf, name: str, version: str, labels: Labels = False
+) -> Response:
+    """Asks one version of a model, and no other."""
+    return await _predict(request, engine, name, version, labels=labels)
+
+
+@router.get("/models", **schema.MODELS)
+async def models(engine: EngineOf) -> Response:
+    """The models, with the version that serves and the state of those that were asked for."""
+    return _json({"models": [_index(item) for item in engine.index()], "default": engine.default_model()})
+
+
+@router.get("/models/{name}", **schema.MODEL)
+async def model(engine: EngineOf, name: str) -> Response:
+    """A model's signature, metrics and versions, and a request that works as it stands, with its answer."""
+    index = _index(engine.describe(name))
+    if index["version"] is None:
+        return _json(index)
+    metadata = engine.metadata(name)
+    details = {
+        "runtime": metadata.runtime,
+        "created_at": metadata.created_at,
+        "metrics": metadata.metrics,
+        "signature": metadata.signature.model_dump(mode="json"),
+        "example": {"request": example_request(metadata), "response": _example_response(metadata)},
+    }
+    return _json(index | details)
+
+
+@router.get("/health/live", **schema.LIVE)
+async def live() -> Response:
+    """Whether the process works at all."""
+    return _json({"status": "alive"})
+
+
+@router.get("/health/ready", **schema.READY)
+async def ready(engine: EngineOf) -> Response:
+    """Whether this process should get traffic."""
+    reason = engine.unready_reason()
+    if reason:
+        raise NotReady(reason)
+    return _json({"status": "ready"})
+
+
+def example_request(metadata: ModelMetadata) -> Any:
+    """A request that works as it stands: the first golden row."""
+    inputs = {name: values[:1] for name, values in metadata.golden.inputs.items()}
+    return orjson.loads(_dump({"instances": _rows(inputs, metadata.signature.inputs)}))
+
+
+def _example_response(metadata: ModelMetadata) -> dict[str, Any]:
+    outputs = {name: values[:1] for name, values in metadata.golden.outputs.items()}
+    response = InferenceResponse(outputs, metadata.name, metadata.version, metadata.runtime)
+    return _answer(response, metadata.signature, labels=False)
+
+
+async def _predict(
+    request: Request, engine: Engine, name: str | None, version: str | None, *, labels: bool
+) -> Response:
+    body = await _read_body(request)
+    metadata = engine.metadata(name, _version_number(engine, name, version))
+    signature = metadata.signature
+    if labels:
+        _check_labels(metadata)
+    try:
+        inputs = _decode(body, signature)
+        response = await engine.infer(InferenceRequest(inputs, metadata.name, metadata.version if version else None))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{error} {_hint(metadata)}") from error
+    headers = {
+        "x-model-name": response.model,
+        "x-model-version": str(response.version),
+        "x-runtime": response.runtime,
+    }
+    return _json(_answer(response, signature, labels=labels), headers)
+
+
+async def _read_body(request: Request) -> bytes:
+    media_type = request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
+    if media_type != _JSON:
+        raise UnsupportedMedia(
+            f"The body must be {_JSON}. Received: {media_type}. With curl, add -H 'Content-Type: {_JSON}'."
+        )
+    limit = request.app.state.settings.max_body_bytes
+    too_large = PayloadTooLarge(f"The body may have at most {limit} bytes. Send fewer rows at a time.")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
+def _version_number(engine: Engine, name: str | None, version: str | None) -> int | None:
+    if version is None:
+        return None
+    if version.isdecimal() and len(version) < 10 and int(version) > 0:
+        return int(version)
+    raise NotFound(f"A version is a number. Received: {version}. Served: {engine.metadata(name).version}.")
+
+
+def _decode(body: bytes, signature: Signature) -> Tensors:
+    instances = _instances(body)
+    may_hold_booleans = b"true" in body or b"false" in body
+    columns = _columns(instances, [spec.name for spec in signature.inputs])
+    return {
+        spec.name: decode(spec, columns[spec.name], may_hold_booleans=may_hold_booleans) for spec in signature.inputs
+    }
+
+
+def _instances(body: bytes) -> list[Any]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        is_not_finite = error.doc[error.pos :].lstrip("-").startswith(("NaN", "Infinity"))
+        reason = "NaN and Infinity are not JSON numbers" if is_not_finite else str(error)
+        raise InvalidRequest(f"The body is not JSON: {reason}.") from error
+    if not isinstance(document, dict) or document.keys() != {"instances"}:
+        found = f"the keys {sorted(document)}" if isinstance(document, dict) else f"a {type(document).__name__}"
+        raise InvalidRequest(f"The body must be an object with the one key `instances`. Received: {found}.")
+    instances = document["instances"]
+    if not isinstance(instances, list) or not instances:
+        found = "an empty list" if instances == [] else f"a {type(instances).__name__}"
+        raise InvalidRequest(f"`instances` must be a list of at least one row. Received: {found}.")
+    return instances
+
+
+def _columns(instances: list[Any], names: list[str]) -> dict[str, list[Any]]:
+    """The rows of each input. A row is an object of all inputs; with a single input its value alone will do."""
+    if len(names) == 1 and not isinstance(instances[0], dict):
+        return {names[0]: instances}
+    wanted = set(names)
+    for row, instance in enumerate(instances):
+        if not isinstance(instance, dict) or instance.keys() != wanted:
+            found = f"the keys {sorted(instance)}" if isinstance(instance, dict) else f"a {type(instance).__name__}"
+            raise InvalidRequest(f"Each row must be an object with the keys {sorted(wanted)}. Row {row} is {found}.")
+    return {name: [instance[name] for instance in instances] for name in names}
+
+
+def _answer(response: InferenceResponse, signature: Signature, *, labels: bool) -> dict[str, Any]:
+    for name, values in response.outputs.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ServiceError(f"The model answered with NaN or Infinity in `{name}`, which JSON cannot carry.")
+    rows = _labelled(response, signature) if labels else _rows(response.outputs, signature.outputs)
+    return {"predictions": rows, "model": response.model, "version": response.version}
+
+
+def _labelled(response: InferenceResponse, signature: Signature) -> list[dict[str, Any]]:
+    assert signature.labels is not None  # noqa: S101 - _check_labels saw to it
+    probabilities = response.outputs[signature.outputs[0].name]
+    best = probabilities.argmax(axis=1)
+    return [
+        {"label": signature.labels[index], "probability": row[index]}
+        for index, row in zip(best, probabilities, strict=True)
+    ]
+
+
+def _check_labels(metadata: ModelMetadata) -> None:
+    signature = metadata.signature
+    if signature.labels is None or [spec.shape for spec in signature.outputs] != [(None, len(signature.labels))]:
+        raise InvalidRequest(f"`{metadata.name}` is no classifier with labels. Ask without ?labels=true.")
+
+
+def _rows(tensors: Tensors, specs: tuple[TensorSpec, ...]) -> list[Any]:
+    columns = [tensors[spec.name].tolist() if spec.dtype == "string" else tensors[spec.name] for spec in specs]
+    if len(columns) == 1:
+        return list(columns[0])
+    names = [spec.name for spec in specs]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _hint(metadata: ModelMetadata) -> str:
+    request = _dump(example_request(metadata)).decode()
+    if len(request) <= _LONGEST_EXAMPLE:
+        return f"A request that works: {request}"
+    return f"GET /models/{metadata.name} shows a request that works."
+
+
+def _index(item: ModelIndex) -> dict[str, Any]:
+    versions = [
+        {"version": version, "state": status.state, "reason": status.reason}
+        for version, status in item.statuses.items()
+    ]
+    return {"name": item.name, "version": item.version, "problem": item.problem, "versions": versions}
+
+
+def _json(content: Any, headers: dict[str, str] | None = None) -> Response:
+    return Response(_dump(content), headers=headers, media_type=_JSON)
+
+
+def _dump(content: Any) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,118 @@
+"""The native protocol in OpenAPI's terms. The bodies are read and written by hand; these classes describe them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from models.artifact import Signature
+
+
+class PredictRequest(BaseModel):
+    """Rows to predict."""
+
+    instances: list[Any] = Field(
+        min_length=1,
+        description="One row a list entry: the input's value, or an object with a value for each named input.",
+    )
+
+
+class PredictResponse(BaseModel):
+    """One prediction a row, in the rows' order."""
+
+    predictions: list[Any] = Field(
+        description="The output's value, or an object with a value for each named output. A classifier's value is "
+        "the list of class probabilities, or with ?labels=true an object with `label` and `probability`."
+    )
+    model: str
+    version: int
+
+
+class ErrorResponse(BaseModel):
+    """What went wrong, in words."""
+
+    error: str
+
+
+class VersionState(BaseModel):
+    """A version that was asked for."""
+
+    version: int
+    state: Literal["LOADING", "READY", "UNAVAILABLE"]
+    reason: str = Field(description="Why it is UNAVAILABLE; empty otherwise.")
+
+
+class ModelSummary(BaseModel):
+    """A model, served or not."""
+
+    name: str
+    version: int | None = Field(description="The version that serves; null where none does.")
+    problem: str = Field(description="Why the desired version does not serve; empty where all is well.")
+    versions: list[VersionState]
+
+
+class ModelList(BaseModel):
+    """All models."""
+
+    models: list[ModelSummary]
+    default: str | None = Field(description="The model that POST /predict asks.")
+
+
+class Example(BaseModel):
+    """A request that works as it stands, with the answer that the trained model gave."""
+
+    request: PredictRequest
+    response: PredictResponse
+
+
+class ModelDetails(ModelSummary):
+    """A model. What describes the version that serves is left out where none does."""
+
+    runtime: str | None = None
+    created_at: str | None = None
+    metrics: dict[str, float] | None = None
+    signature: Signature | None = None
+    example: Example | None = None
+
+
+class Status(BaseModel):
+    """A health answer."""
+
+    status: Literal["alive", "ready"]
+
+
+def _error(description: str) -> dict[str, Any]:
+    return {"model": ErrorResponse, "description": description}
+
+
+PREDICT: dict[str, Any] = {
+    "tags": ["predict"],
+    "response_model": PredictResponse,
+    "responses": {
+        400: _error("The body is not what the model takes; the message says what was expected and what came."),
+        404: _error("No such model or version; the message lists those that exist."),
+        413: _error("The body is too large."),
+        415: _error("The body is not application/json."),
+        500: _error("The model or the service failed."),
+        503: _error("Nothing is loaded yet."),
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": PredictRequest.model_json_schema()}},
+        }
+    },
+}
+MODELS: dict[str, Any] = {"tags": ["models"], "response_model": ModelList}
+MODEL: dict[str, Any] = {
+    "tags": ["models"],
+    "response_model": ModelDetails,
+    "responses": {404: _error("No such model; the message lists those that exist.")},
+}
+LIVE: dict[str, Any] = {"tags": ["health"], "response_model": Status}
+READY: dict[str, Any] = {
+    "tags": ["health"],
+    "response_model": Status,
+    "responses": {503: _error("Not ready; the message says why.")},
+}

@@ -1,0 +1,223 @@
+"""The models in memory, made to match the versions on disk.
+
+`reconcile` is the one way in which anything is loaded, replaced, rolled back or dropped. A version serves only after
+its checksums match, it loads, and its golden answers agree; until then the version before it goes on serving.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from models.artifact import Artifact, ArtifactError, Tensors
+from models.golden import Golden, compare, read_golden
+from models.store import ArtifactStore
+from service.runtimes import Runtime
+
+_log = logging.getLogger(__name__)
+
+LoadRuntime = Callable[[Artifact], Runtime]
+
+
+class State(StrEnum):
+    """Of a version."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """The state of a version that was asked for, with the reason where it is UNAVAILABLE."""
+
+    state: State
+    reason: str = ""
+
+
+@dataclass
+class LoadedModel:
+    """A version in memory. Use it inside `ModelRepository.lease`, so that it is not closed while it runs."""
+
+    artifact: Artifact
+    runtime: Runtime
+    golden: Golden
+    leases: int = 0
+    retired: bool = False
+
+    @property
+    def version(self) -> int:
+        """Its version number."""
+        return self.artifact.manifest.version
+
+
+@dataclass
+class _Slot:
+    """All that is known of one model name."""
+
+    current: LoadedModel | None = None
+    statuses: dict[int, VersionStatus] = field(default_factory=dict)
+    failed: dict[int, tuple[object, ...]] = field(default_factory=dict)
+    problem: str = ""
+
+
+class ModelRepository:
+    """Holds one loaded version per model.
+
+    `reconcile` may block for seconds and belongs in a thread of its own, one call at a time; everything else is quick
+    and safe from any thread.
+    """
+
+    def __init__(self, store: ArtifactStore, load_runtime: LoadRuntime) -> None:
+        self._store = store
+        self._load_runtime = load_runtime
+        self._slots: dict[str, _Slot] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The models that are served or should be."""
+        return sorted(self._slots)
+
+    def current(self, name: str) -> LoadedModel | None:
+        """The version that serves, or None."""
+        slot = self._slots.get(name)
+        return slot.current if slot else None
+
+    def statuses(self, name: str) -> dict[int, VersionStatus]:
+        """The versions that were asked for, each with its state."""
+        slot = self._slots.get(name)
+        return dict(sorted(slot.statuses.items())) if slot else {}
+
+    def problem(self, name: str) -> str:
+        """Why no version of `name` serves, or the desired one does not; empty where all is well."""
+        slot = self._slots.get(name)
+        return slot.problem if slot else ""
+
+    @contextmanager
+    def lease(self, name: str) -> Iterator[LoadedModel | None]:
+        """The version that serves, kept loaded until the block ends."""
+        with self._lock:
+            model = self.current(name)
+            if model:
+                model.leases += 1
+        try:
+            yield model
+        finally:
+            if model:
+                self._release(model)
+
+    def reconcile(self) -> None:
+        """Makes memory match the disk. A model that fails leaves the others, and its own old version, as they are."""
+        if not self._store.root.is_dir() and self._slots:
+            _log.warning("The artifacts folder is gone; what is loaded goes on serving.")
+            return
+        names = set(self._store.names())
+        self._slots = {name: _Slot() for name in names} | self._slots
+        for name in sorted(names):
+            try:
+                self._reconcile_model(name, self._slots[name])
+            except OSError as error:
+                self._slots[name].problem = f"The artifacts folder cannot be read: {error.strerror}."
+        for name in sorted(self._slots.keys() - names):
+            _log.info("%s has no version left; it is no longer served.", name)
+            self._swap(self._slots[name], None)
+        self._slots = {name: slot for name, slot in self._slots.items() if name in names}
+
+    def close(self) -> None:
+        """Lets go of every model, as soon as its last request has ended."""
+        for slot in self._slots.values():
+            self._swap(slot, None)
+        self._slots = {}
+
+    def _reconcile_model(self, name: str, slot: _Slot) -> None:
+        try:
+            wanted, pinned = self._store.desired(name), self._store.pinned(name) is not None
+        except ArtifactError as error:
+            slot.problem = str(error)
+            return
+        existing = self._store.versions(name)
+        slot.statuses = {v: s for v, s in slot.statuses.items() if v in existing or v == wanted}
+        # With nothing to fall back on in memory, an older version that is whole beats none, unless one is pinned.
+        older = [] if pinned or slot.current else [v for v in reversed(existing) if v != wanted]
+        slot.problem = ""
+        for version in filter(None, [wanted, *older]):
+            problem = self._ensure(name, version, slot)
+            if not problem:
+                return
+            slot.problem = slot.problem or f"Version {version} cannot be served: {problem}"
+
+    def _ensure(self, name: str, version: int, slot: _Slot) -> str:
+        """Makes `version` serve; gives the reason where it cannot."""
+        fingerprint = _fingerprint(self._store.root / name / str(version))
+        if slot.failed.get(version) == fingerprint:
+            return slot.statuses[version].reason
+        try:
+            artifact = self._store.open(name, version)
+            if slot.current and (slot.current.version, slot.current.artifact.digest) == (version, artifact.digest):
+                slot.statuses = {**slot.statuses, version: VersionStatus(State.READY)}
+                return ""
+            slot.statuses = {**slot.statuses, version: VersionStatus(State.LOADING)}
+            self._swap(slot, self._load(artifact))
+        except Exception as error:  # a model's own code may raise anything while it loads
+            expected = isinstance(error, ValueError)
+            reason = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
+            _log.error("%s@%d is not served: %s", name, version, reason, exc_info=not expected)
+            slot.failed[version] = fingerprint
+            slot.statuses = {**slot.statuses, version: VersionStatus(State.UNAVAILABLE, reason)}
+            return reason
+        slot.failed.pop(version, None)
+        slot.statuses = {version: VersionStatus(State.READY)} | {
+            v: s for v, s in slot.statuses.items() if s.state is State.UNAVAILABLE and v != version
+        }
+        _log.info("%s@%d is served by %s.", name, version, slot.current.runtime.name if slot.current else "none")
+        return ""
+
+    def _load(self, artifact: Artifact) -> LoadedModel:
+        artifact.verify_files()
+        golden = read_golden(artifact)
+        runtime = self._load_runtime(artifact)
+        try:
+            record = artifact.manifest.formats["keras"]
+            comparison = compare(golden.outputs, runtime.run(golden.inputs), record.tolerance)
+            if comparison.differences:
+                raise ArtifactError(f"The golden answers are not reproduced: {'; '.join(comparison.differences)}.")
+            runtime.run(_first_row(golden.inputs))
+        except BaseException:
+            runtime.close()
+            raise
+        return LoadedModel(artifact, runtime, golden)
+
+    def _swap(self, slot: _Slot, model: LoadedModel | None) -> None:
+        with self._lock:
+            old, slot.current = slot.current, model
+            if old is None:
+                return
+            old.retired = True
+            idle = old.leases == 0
+        if idle:
+            old.runtime.close()
+
+    def _release(self, model: LoadedModel) -> None:
+        with self._lock:
+            model.leases -= 1
+            last = model.retired and model.leases == 0
+        if last:
+            model.runtime.close()
+
+
+def _first_row(inputs: Tensors) -> Tensors:
+    return {name: values[:1] for name, values in inputs.items()}
+
+
+def _fingerprint(folder: Path) -> tuple[object, ...]:
+    """What changes when any file of the folder is replaced."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        stat = path.lstat()
+        found.append((path.name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return tuple(found)

@@ -1,0 +1,35 @@
+"""Every setting of the service: one class that is the environment, the flags and the help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from models.artifact import ModelName
+from models.command_line import Names, program_config
+
+
+class Settings(BaseSettings):
+    """Serves published models over HTTP. Each option is also LAYERSERVE_<NAME> in the environment."""
+
+    model_config = program_config("python -m service")
+
+    artifacts: Path = Field(Path("artifacts"), description="Folder of the published versions.")
+    layers: Names = Field((), description="Modules that define your layers, with commas between or given repeatedly.")
+    default_model: ModelName | None = Field(
+        None, description="The model that POST /predict asks. Needed only where several are published."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on. 0.0.0.0 is every address of the machine.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
+    reload_interval: float = Field(
+        5.0, gt=0, description="Seconds between looks at the folder for a new, pinned or withdrawn version."
+    )
+    max_body_bytes: int = Field(64 * 2**20, ge=1, description="Largest request body.")
+    drain_delay: float = Field(
+        0.0, ge=0, description="Seconds to go on accepting after SIGTERM, while /health/ready already says no."
+    )
+    drain_timeout: float = Field(20.0, ge=0, description="Seconds that requests in flight have to finish after that.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

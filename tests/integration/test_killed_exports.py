@@ -1,0 +1,55 @@
+"""An export may be killed at any moment: what is readable afterwards is whole, and what was there is untouched."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from models.golden import read_golden
+from models.store import ArtifactStore
+from tests.integration.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+NUM_KILLS = int(os.environ.get("LAYERSERVE_TEST_KILLS", "6"))
+
+
+def test_export_killed_at_random_moments_leaves_only_whole_versions(digits: Path, tmp_path: Path) -> None:
+    artifacts = shutil.copytree(digits, tmp_path / "artifacts")
+    begin = time.monotonic()
+    export(artifacts).wait()
+    duration = time.monotonic() - begin
+    moments = random.Random(0)
+    for _ in range(NUM_KILLS):
+        process = export(artifacts)
+        try:
+            process.wait(moments.uniform(0.2, 1.05) * duration)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+        check_store(artifacts)
+    assert export(artifacts).wait() == 0
+    assert not list((artifacts / "digits").glob(".staging-*"))
+
+
+def export(artifacts: Path) -> subprocess.Popen[bytes]:
+    """A whole export with little training, in a process group of its own with its fresh process."""
+    command = [sys.executable, "-m", "export", "train", "--epochs", "1", "--artifacts", str(artifacts)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0)
+
+
+def check_store(artifacts: Path) -> None:
+    store = ArtifactStore(artifacts)
+    versions = store.versions("digits")
+    assert versions == list(range(1, len(versions) + 1))
+    for version in versions:
+        artifact = store.open("digits", version)
+        artifact.verify_files()
+        read_golden(artifact)
