@@ -233,6 +233,9 @@ class TakesNoName(keras.Layer):
     def call(self, x: Any) -> Any:
         return x * self.factor
 
+    def get_config(self) -> dict[str, Any]:
+        return {"factor": self.factor}
+
 
 class DropsTrainable(Scale):
     def __init__(self, factor: float = 2.0, trainable: bool = True, **kwargs: Any) -> None:
