@@ -158,7 +158,7 @@ def check_values_keep_their_type(subject: Subject) -> None:
     Mend: Convert in `__init__`: `tuple(sizes)`, `{int(key): value for key, value in table.items()}`.
     """
     layer, revived = subject.made.value(), subject.revived.value()
-    for name in parameters(type(layer)):
+    for name in parameters(type(layer)).keys() & layer.get_config().keys():
         if name in vars(layer) and name in vars(revived):
             before, after = vars(layer)[name], vars(revived)[name]
             if isinstance(before, list | tuple | dict | set | int | float) and not _alike(before, after):

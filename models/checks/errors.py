@@ -13,7 +13,7 @@ from models.checks.example import Arrays
 from models.checks.reach import reachable
 from models.checks.subject import Subject
 from models.checks.verdict import BrokenRuleError, NotApplicableError
-from models.checks.wording import words
+from models.checks.wording import told, words
 
 _NONSENSE = "not-a-number"
 
@@ -42,11 +42,11 @@ def _bad_argument(subject: Subject, given: dict[str, Any], name: str) -> str | N
         text = str(error)
         if re.search(rf"\b{name}\b", text) and (_NONSENSE in text or "'str'" in text):
             return None
-        return f"{call} is refused by {type(error).__name__}: {words(text, 100)!r}, which does not name both"
+        return f"{call} is refused by {told(error, 100)} (which does not name both)"
     try:
         subject.call(layer)
     except Exception as error:  # any will do: it comes too late
-        return f"{call} is refused only when the layer is called, by {type(error).__name__}: {words(str(error), 100)!r}"
+        return f"{call} is refused only when the layer is called, by {told(error, 100)}"
     return f"{call} is accepted"
 
 

@@ -54,8 +54,9 @@ class Reloaded:
 class FreshProcess:
     """A kept-warm child process that reloads models. One request at a time; any thread may ask."""
 
-    def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS, hash_seed: int = 4242) -> None:
         self._timeout_seconds = timeout_seconds
+        self._hash_seed = hash_seed
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str] = queue.Queue()
         self._lock = threading.Lock()
@@ -80,7 +81,7 @@ class FreshProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=_environment(),
+            env=_environment(self._hash_seed),
         )
         threading.Thread(target=_read_lines, args=(self._process, self._answers), daemon=True).start()
 
@@ -140,13 +141,14 @@ def shared_process() -> FreshProcess:
     return process
 
 
-def _environment() -> dict[str, str]:
-    seed = "4242" if os.environ.get("PYTHONHASHSEED") != "4242" else "2424"
+def _environment(hash_seed: int) -> dict[str, str]:
+    # Never the seed of this process, where that is fixed.
+    seed = hash_seed + 1 if os.environ.get("PYTHONHASHSEED") == str(hash_seed) else hash_seed
     paths = [str(_PROJECT), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         _MARK: "1",
-        "PYTHONHASHSEED": seed,
+        "PYTHONHASHSEED": str(seed),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONWARNINGS": "ignore",
         "TF_CPP_MIN_LOG_LEVEL": "3",

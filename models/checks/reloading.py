@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import keras
 import numpy as np
 
-from models.checks.compare import EXACT, LAST_BITS, difference
-from models.checks.reach import PlainAttribute, plain_attributes, same_plain
-from models.checks.subject import Journey, Subject
+from models.checks.compare import LAST_BITS, difference
+from models.checks.ordering import plain_path
+from models.checks.origin import is_keras_own
+from models.checks.reach import PlainAttribute, plain_attributes, reachable, same_plain
+from models.checks.subject import Subject
 from models.checks.verdict import BrokenRuleError, NotApplicableError
 from models.checks.wording import innermost, shown, words
 
@@ -26,40 +26,6 @@ def check_reloads_in_a_fresh_process(subject: Subject) -> None:
         raise error
     if error is not None:
         raise BrokenRuleError(f"a fresh process can't load the saved model: {words(innermost(str(error)))}")
-
-
-def check_weights_survive_a_reload(subject: Subject) -> None:
-    """A weight that is not in the file, or returns to another place, leaves the reloaded model part random.
-
-    Mend: Make weights in a fixed order (sort names; no iteration over sets), keep them where Keras tracks them, and
-    never name an attribute `_layers`.
-    """
-    journey = subject.journey.value()
-    live = [_plain_path(weight.path) for weight in journey.model.weights]
-    there = [_plain_path(path) for path in journey.reloaded.paths]
-    if len(live) != len(there):
-        raise BrokenRuleError(f"{len(live)} weights became {len(there)}: {live} and {there}")
-    for index, (path, value, loaded) in enumerate(zip(live, journey.weights, journey.reloaded.weights, strict=True)):
-        evidence = difference([value], [loaded], EXACT)
-        if evidence:
-            elsewhere = _found_elsewhere(journey, index)
-            raise BrokenRuleError(f"`{path}` has another value after the reload: {elsewhere or evidence}")
-    for path, loaded_path in zip(live, there, strict=True):
-        if not (f"/{path}".endswith(f"/{loaded_path}") or f"/{loaded_path}".endswith(f"/{path}")):
-            raise BrokenRuleError(f"`{path}` is named `{loaded_path}` after the reload")
-
-
-def _plain_path(path: str) -> str:
-    """A path without the numbers that Keras counts automatic names up with."""
-    return re.sub(r"_\d+(?=/|$)", "", path)
-
-
-def _found_elsewhere(journey: Journey, index: int) -> str | None:
-    value = journey.weights[index]
-    for position, loaded in enumerate(journey.reloaded.weights):
-        if position != index and loaded.shape == value.shape and np.array_equal(loaded, value):
-            return f"its value came back as `{_plain_path(journey.reloaded.paths[position])}`"
-    return None
 
 
 def check_reloaded_model_answers_alike(subject: Subject) -> None:
@@ -87,7 +53,7 @@ def check_frozen_parts_stay_frozen(subject: Subject) -> None:
     for weight, was, became in zip(journey.model.weights, before, journey.reloaded.trainable, strict=False):
         if was != became:
             raise BrokenRuleError(
-                f"`{_plain_path(weight.path)}` was {_trainable(was)} and is {_trainable(became)} after the reload"
+                f"`{plain_path(weight.path)}` was {_trainable(was)} and is {_trainable(became)} after the reload"
             )
 
 
@@ -128,9 +94,29 @@ def check_no_hidden_state(subject: Subject) -> None:
     _refuse_state(subject, layer, plain_attributes(twin), "is drawn anew for each layer")
 
 
+def check_calls_leave_nothing_behind(subject: Subject) -> None:
+    """A layer that keeps something of each call fills the memory of the server it runs in.
+
+    Mend: Use local variables in `call`; keep a bounded summary in a weight if it is needed later.
+    """
+    subject.built.value()
+    layer = subject.fresh()
+    lengths = []
+    for _ in range(3):
+        subject.call(layer)
+        subject.call(layer)
+        lengths.append({way: len(held) for way, held in reachable(layer) if isinstance(held, list | dict | set)})
+    first, second, third = lengths
+    for way, length in first.items():
+        if length < second.get(way, 0) < third.get(way, 0):
+            raise BrokenRuleError(f"`{way}` grows with each call: {length}, {second[way]}, {third[way]} items")
+
+
 def _refuse_state(subject: Subject, layer: keras.Layer, before: dict[str, PlainAttribute], how: str) -> None:
     after = plain_attributes(layer)
     for way, attribute in after.items():
+        if is_keras_own(_class_of(attribute.owner)):
+            continue
         if way in before and not same_plain(before[way].value, attribute.value):
             evidence = _matters(subject, layer, attribute, before[way])
             if evidence:
@@ -138,6 +124,10 @@ def _refuse_state(subject: Subject, layer: keras.Layer, before: dict[str, PlainA
                     f"`{way}` {how} (it was {shown(before[way].value)}, then {shown(attribute.value)}), "
                     f"the answer depends on it ({evidence}), and it is in no file"
                 )
+
+
+def _class_of(owner: object) -> type:
+    return owner if isinstance(owner, type) else type(owner)
 
 
 def _matters(subject: Subject, layer: keras.Layer, now: PlainAttribute, earlier: PlainAttribute) -> str | None:
@@ -161,9 +151,9 @@ def _matters(subject: Subject, layer: keras.Layer, now: PlainAttribute, earlier:
 
 RULES = (
     check_reloads_in_a_fresh_process,
-    check_weights_survive_a_reload,
     check_reloaded_model_answers_alike,
     check_frozen_parts_stay_frozen,
     check_losses_survive_a_reload,
     check_no_hidden_state,
+    check_calls_leave_nothing_behind,
 )

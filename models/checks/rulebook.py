@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from models.checks import batches, computation, configuration, errors, registration, reloading, state
+from models.checks import batches, computation, configuration, errors, ordering, registration, reloading, state
 from models.checks.subject import Subject, quiet
 from models.checks.verdict import BrokenRuleError, CheckResult, NotApplicableError
 from models.checks.wording import told
@@ -20,7 +20,9 @@ RULES: tuple[Rule, ...] = (
     *computation.RULES[1:],
     *batches.RULES,
     *errors.RULES,
-    *reloading.RULES,
+    *reloading.RULES[:1],
+    *ordering.RULES,
+    *reloading.RULES[1:],
 )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from models.checks.arguments import rebuild, round_trip
 from models.checks.example import Arrays, Example
-from models.checks.fresh_process import FreshProcess, Reloaded
+from models.checks.fresh_process import FreshProcess, Reloaded, Source
 from models.checks.origin import is_local, source_of
 from models.checks.reach import reachable
 from models.checks.tensors import Array, as_array, flat_arrays
@@ -66,6 +66,7 @@ class Journey:
     outputs: list[Array]
     weights: list[Array]
     losses: list[float]
+    source: Source
     reloaded: Reloaded
 
 
@@ -185,7 +186,7 @@ class Subject:
                     "move it to the top of a module"
                 ) from error
             raise
-        return Journey(layer, model, outputs, [as_array(v) for v in model.weights], losses, reloaded)
+        return Journey(layer, model, outputs, [as_array(v) for v in model.weights], losses, source, reloaded)
 
 
 def shake(weights: list[Any]) -> None:

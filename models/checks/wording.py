@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+_WRAPPER = re.compile(r"Exception encountered when calling [^\n]*\(\)\.\s*")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -21,7 +22,8 @@ def told(error: BaseException, limit: int = 300) -> str:
 
 def innermost(text: str) -> str:
     """What was raised inside, of an error that Keras wraps into its own."""
-    return text.rpartition("Exception encountered:")[2] or text
+    text = text.rpartition("Exception encountered:")[2] or text
+    return _WRAPPER.sub("", text).partition("Arguments received by")[0]
 
 
 def shown(value: Any) -> str:

@@ -44,6 +44,25 @@ class BlocksInASet(Blocks):
 
 
 @keras.saving.register_keras_serializable(package="contract_tests")
+class SortedBlocks(BlocksInASet):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.blocks = [self.named[name] for name in sorted(set(self.named))]
+
+
+MODES = {"sum", "mean"}
+
+
+class AsksASet(keras.Layer):
+    """Sound: looks a word up in sets, and walks none."""
+
+    def __init__(self, mode: str = "sum", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if mode not in {"sum", "mean"} or mode not in MODES:
+            raise ValueError(f"`mode` must be sum or mean. Received: mode={mode!r}")
+
+
+@keras.saving.register_keras_serializable(package="contract_tests")
 class BlocksInLayers(keras.Layer):
     """Keeps its sub-layers in the attribute that Keras keeps for itself (keras-team/keras#20260)."""
 
@@ -144,6 +163,17 @@ class CountsForItsLog(keras.Layer):
 
     def call(self, x: Any) -> Any:
         self.calls += 1
+        return x
+
+
+@keras.saving.register_keras_serializable(package="contract_tests")
+class RemembersInputs(CountsForItsLog):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.history: list[Any] = []
+
+    def call(self, x: Any) -> Any:
+        self.history.append(x)
         return x
 
 

@@ -9,10 +9,12 @@ import pytest
 
 from models.checks.checker import make_subject
 from models.checks.fresh_process import FreshProcess, FreshProcessError, Source
+from models.checks.ordering import _uses_sets
 from tests.models.checks import reloaded_layers as layers
 from tests.models.checks.harness import Case, verdict
 
 LOADS = "check_reloads_in_a_fresh_process"
+ORDER = "check_weights_keep_their_order"
 ALIKE, WEIGHTS = "check_reloaded_model_answers_alike", "check_weights_survive_a_reload"
 CASES = [
     Case(
@@ -22,7 +24,8 @@ CASES = [
         lambda: layers.Backbone(keras.layers.Dense(6)),
     ),
     Case(WEIGHTS, layers.HashOrdered, "` is named `hash_ordered/", layers.NameOrdered),
-    Case(WEIGHTS, layers.BlocksInASet, "has another value after the reload", layers.Blocks),
+    Case(ORDER, layers.BlocksInASet, "has another value after the reload", layers.SortedBlocks),
+    Case(ORDER, layers.HashOrdered, "` is named `hash_ordered/", layers.NameOrdered),
     Case(WEIGHTS, layers.BlocksInLayers, "after the reload", layers.Blocks),
     Case(ALIKE, layers.RandomProjectionInNumpy, "gives other answers", layers.RandomProjection),
     Case(ALIKE, layers.CountsInAnObject, "gives other answers", layers.RunningMean),
@@ -30,6 +33,7 @@ CASES = [
     Case("check_no_hidden_state", layers.CountsOnTheClass, "`CountsOnTheClass.seen` changes", layers.CountsForItsLog),
     Case("check_no_hidden_state", layers.CountsInAnObject, "`holder.total` changes", layers.CountsForItsLog),
     Case("check_no_hidden_state", layers.RandomProjectionInNumpy, "`matrix` is drawn anew", layers.RandomProjection),
+    Case("check_calls_leave_nothing_behind", layers.RemembersInputs, "`history` grows", layers.CountsForItsLog),
     Case(
         "check_frozen_parts_stay_frozen",
         lambda: layers.ThawingBackbone(layers.frozen_dense()),
@@ -75,6 +79,12 @@ def test_layer_typed_into_a_session_is_skipped_with_the_reason() -> None:
     result = verdict("check_reloads_in_a_fresh_process", typed["Typed"])
     assert result.status == "skipped"
     assert "no file that another process could import" in result.message
+
+
+def test_layer_that_only_asks_a_set_starts_no_further_process() -> None:
+    assert not _uses_sets(layers.AsksASet)
+    assert _uses_sets(layers.HashOrdered)
+    assert _uses_sets(layers.BlocksInASet)
 
 
 @pytest.mark.slow
