@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from models.checks.origin import is_keras_own
-from models.checks.reach import reachable
+from models.checks.reach import copy_of_plain, reachable
 
 BASE_ARGUMENTS = frozenset({"name", "dtype", "trainable", "autocast", "activity_regularizer"})
 
 _UNTOLD = frozenset({"name", "shared_object_id", "build_config"})
 """What two equal configs may differ in: automatic names, and how far a nested layer is built."""
-
-_STRINGS = {
-    "activation": ("tanh", "relu"),
-    "initializer": ("ones", "zeros"),
-    "regularizer": ("l2", "l1"),
-    "constraint": ("non_neg", "unit_norm"),
-    "padding": ("same", "valid"),
-    "mode": ("sum", "mean", "max"),
-    "interpolation": ("nearest", "bilinear"),
-}
 
 
 def parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -63,7 +52,7 @@ def arguments(layer: Any) -> dict[str, Any]:
     found = {}
     for name, parameter in parameters(type(layer)).items():
         if name in config:
-            found[name] = config[name]
+            found[name] = _live(layer, name, config[name])
         elif name in vars(layer):
             found[name] = vars(layer)[name]
         elif f"_{name}" in vars(layer):
@@ -71,6 +60,15 @@ def arguments(layer: Any) -> dict[str, Any]:
         elif parameter.default is not parameter.empty:
             found[name] = parameter.default
     return _accepted(type(layer), found)
+
+
+def _live(layer: Any, name: str, value: Any) -> Any:
+    """The layer's own copy of an argument where it is plain data: the config may hold a list for its tuple."""
+    try:
+        own = copy_of_plain(vars(layer)[name])
+    except (KeyError, TypeError):
+        return value
+    return own if comparable(list(own) if isinstance(own, tuple) else own) == comparable(value) else value
 
 
 def _accepted(cls: type, found: dict[str, Any]) -> dict[str, Any]:
@@ -132,60 +130,3 @@ def _without_names(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_names(item) for key, item in value.items() if key not in _UNTOLD}
     return [_without_names(item) for item in value] if isinstance(value, list) else value
-
-
-def other_values(name: str, value: Any) -> Iterator[Any]:
-    """Values that the argument might take instead, likeliest first."""
-    if isinstance(value, bool):
-        yield not value
-    elif isinstance(value, int):
-        yield from (value + 1, value * 2, value - 1)
-    elif isinstance(value, float):
-        yield from (value + 0.25, value / 2, value * 2 + 0.1)
-    elif isinstance(value, str):
-        yield from (text for ending, texts in _STRINGS.items() if name.endswith(ending) for text in texts)
-        yield f"{value}_other"
-    elif isinstance(value, list | tuple):
-        yield from _other_sequences(name, value)
-    elif isinstance(value, dict):
-        yield from _other_mappings(name, value)
-    elif isinstance(value, keras.Layer):
-        yield from _other_layers(value)
-    else:
-        yield from _other_objects(name, value)
-
-
-def _other_sequences(name: str, value: Any) -> Iterator[Any]:
-    for index, item in enumerate(value):
-        for other in other_values(name, item):
-            changed = list(value)
-            changed[index] = other
-            yield type(value)(changed) if type(value) in {list, tuple} else changed
-
-
-def _other_mappings(name: str, value: dict[Any, Any]) -> Iterator[Any]:
-    for key, item in value.items():
-        yield from ({**value, key: other} for other in other_values(name, item))
-
-
-def _other_layers(value: Any) -> Iterator[Any]:
-    for name, item in arguments(value).items():
-        if isinstance(item, bool | int | float):
-            for other in other_values(name, item):
-                try:
-                    yield type(value)(**{**arguments(value), name: other})
-                except (TypeError, ValueError):
-                    continue
-
-
-def _other_objects(name: str, value: Any) -> Iterator[Any]:
-    if isinstance(value, keras.Initializer) or name.endswith("initializer"):
-        yield from (keras.initializers.RandomUniform(0.1, 0.3, seed=3), keras.initializers.Constant(0.3))
-    elif isinstance(value, keras.regularizers.Regularizer) or name.endswith("regularizer"):
-        yield from (keras.regularizers.L2(0.03), keras.regularizers.L1(0.02))
-    elif isinstance(value, keras.constraints.Constraint) or name.endswith("constraint"):
-        yield from (keras.constraints.MaxNorm(0.5), keras.constraints.NonNeg())
-    elif callable(value) or name.endswith("activation"):
-        yield from (keras.activations.tanh, keras.activations.softplus)
-    elif value is None:
-        yield from (2, 0.5, True, "other")

@@ -6,12 +6,15 @@ from typing import Any
 
 import keras
 
-from models.checks.arguments import arguments, comparable, other_values, round_trip
+from models.checks.arguments import arguments, comparable, round_trip
 from models.checks.compare import LAST_BITS, difference
+from models.checks.guesses import other_values
 from models.checks.subject import Subject
 from models.checks.tensors import as_array
 from models.checks.verdict import BrokenRuleError, NotApplicableError
 from models.checks.wording import shown
+
+_SEED = 11
 
 
 def check_config_is_complete(subject: Subject) -> None:
@@ -31,14 +34,22 @@ def check_config_is_complete(subject: Subject) -> None:
 
 def _lost(subject: Subject, given: dict[str, Any], name: str) -> str | None:
     """Says how the value of an argument goes missing; None if it returns, or no other value could be tried."""
-    for value in other_values(name, given[name]):
+    for value in other_values(name, given[name], subject.cls):
         try:
-            changed = subject.cls(**{**given, name: value})
+            changed = _made(subject, given, name, value)
+            keras.utils.set_random_seed(_SEED)
             revived = round_trip(changed)
-            return _loss(subject, name, changed, revived)
+            evidence = _loss(subject, name, changed, revived) or _loss_of_start(subject, given, name, value, revived)
         except Exception:  # noqa: S112 -- the value was a guess, and a layer may refuse it as it likes
             continue
+        if evidence or name in changed.get_config():
+            return evidence
     return None
+
+
+def _made(subject: Subject, given: dict[str, Any], name: str, value: Any) -> Any:
+    keras.utils.set_random_seed(_SEED)
+    return subject.cls(**{**given, name: value})
 
 
 def _loss(subject: Subject, name: str, changed: Any, revived: Any) -> str | None:
@@ -59,11 +70,13 @@ def _loss(subject: Subject, name: str, changed: Any, revived: Any) -> str | None
 
 def _behaves_differently(subject: Subject, left: Any, right: Any) -> str | None:
     for layer in (left, right):
-        keras.utils.set_random_seed(11)
         subject.call(layer)
     shapes = [[tuple(weight.shape) for weight in layer.weights] for layer in (left, right)]
     if shapes[0] != shapes[1]:
         return f"weights of shapes {shapes[0]} and {shapes[1]}"
+    settings = [[_setting(weight) for weight in layer.weights] for layer in (left, right)]
+    if settings[0] != settings[1]:
+        return f"weights with {settings[0]} and {settings[1]}"
     right.set_weights(left.get_weights())
     for training in (False, True):
         evidence = difference(subject.run_seeded(left, training), subject.run_seeded(right, training), LAST_BITS)
@@ -71,6 +84,32 @@ def _behaves_differently(subject: Subject, left: Any, right: Any) -> str | None:
             return evidence
     losses = [[as_array(loss) for loss in layer.losses] for layer in (left, right)]
     return difference(losses[0], losses[1], LAST_BITS)
+
+
+def _setting(weight: Any) -> str:
+    parts = {"regularizer": weight.regularizer, "constraint": weight.constraint, "trainable": weight.trainable}
+    return ", ".join(f"{name}={type(part).__name__ if name != 'trainable' else part}" for name, part in parts.items())
+
+
+def _loss_of_start(subject: Subject, given: dict[str, Any], name: str, value: Any, revived: Any) -> str | None:
+    """An initializer is lost if the revived layer starts otherwise while two layers made alike start alike."""
+    if name in revived.get_config():
+        return None
+    starts = []
+    for layer in (_made(subject, given, name, value), _made(subject, given, name, value), _again(revived)):
+        keras.utils.set_random_seed(_SEED)
+        subject.call(layer)
+        starts.append([as_array(weight) for weight in layer.weights])
+    evidence = difference(starts[0], starts[2], LAST_BITS)
+    if evidence is None or difference(starts[0], starts[1], LAST_BITS):
+        return None
+    return f"`{name}` is lost: its revival starts with other weights ({evidence}); get_config() has no entry `{name}`"
+
+
+def _again(layer: Any) -> Any:
+    """Another layer like this one, whose random seeds are drawn as for the first."""
+    keras.utils.set_random_seed(_SEED)
+    return round_trip(layer)
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -92,8 +92,12 @@ def check_config_is_a_copy(subject: Subject) -> None:
     reference = copy.deepcopy(comparable(config))
     for key, value in config.items():
         if isinstance(value, list | dict) and value:
+            kept = copy.copy(value)
             value.clear()
-            if comparable(layer.get_config()) != reference:
+            follows = comparable(layer.get_config()) != reference
+            # The list may be a default argument, which every later layer shares.
+            value.update(kept) if isinstance(value, dict) else value.extend(kept)
+            if follows:
                 raise BrokenRuleError(f"emptying the config's entry `{key}` empties the layer's own")
     given = layer.get_config()
     reference = copy.deepcopy(comparable(given))

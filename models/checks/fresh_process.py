@@ -24,6 +24,7 @@ import numpy as np
 from models.checks.tensors import Array, storable
 
 TIMEOUT_SECONDS = 120.0
+HASH_SEED = 4242
 _MARK = "LAYERSERVE_FRESH_PROCESS"
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -54,7 +55,7 @@ class Reloaded:
 class FreshProcess:
     """A kept-warm child process that reloads models. One request at a time; any thread may ask."""
 
-    def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS, hash_seed: int = 4242) -> None:
+    def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS, hash_seed: int = HASH_SEED) -> None:
         self._timeout_seconds = timeout_seconds
         self._hash_seed = hash_seed
         self._process: subprocess.Popen[str] | None = None
@@ -134,9 +135,9 @@ class FreshProcess:
 
 
 @functools.cache
-def shared_process() -> FreshProcess:
-    """The one fresh process of this program, ended with it."""
-    process = FreshProcess()
+def shared_process(hash_seed: int = HASH_SEED) -> FreshProcess:
+    """The one fresh process of this program with a hash seed, ended with the program."""
+    process = FreshProcess(hash_seed=hash_seed)
     atexit.register(process.close)
     return process
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -10,6 +12,7 @@ from models.checks.ordering import plain_path
 from models.checks.origin import is_keras_own
 from models.checks.reach import PlainAttribute, plain_attributes, reachable, same_plain
 from models.checks.subject import Subject
+from models.checks.tensors import Array
 from models.checks.verdict import BrokenRuleError, NotApplicableError
 from models.checks.wording import innermost, shown, words
 
@@ -131,22 +134,31 @@ def _class_of(owner: object) -> type:
 
 
 def _matters(subject: Subject, layer: keras.Layer, now: PlainAttribute, earlier: PlainAttribute) -> str | None:
-    """Whether the layer answers differently with the attribute as it was; puts it back as it is."""
-    held = vars(now.owner)[now.name]
+    """Whether the layer answers differently with the attribute as it was, or far ahead; puts it back as it is."""
+    others = [earlier.value]
+    if all(isinstance(value, int | float | np.ndarray) for value in (now.value, earlier.value)):
+        others.append(now.value + 100 * (now.value - earlier.value))
     for training in (False, True):
-        answers = []
-        for value in (now.value, earlier.value):
-            now.put(value)
-            try:
-                answers.append(subject.run_seeded(layer, training))
-            except Exception:  # a copy need not be what the layer can work with
-                return None
-            finally:
-                now.put(held)
-        evidence = difference(answers[0], answers[1], LAST_BITS)
-        if evidence:
-            return evidence
+        as_is = _answers_with(subject, layer, now, now.value, training)
+        for other in others:
+            answers = _answers_with(subject, layer, now, other, training)
+            if as_is is not None and answers is not None and (evidence := difference(as_is, answers, LAST_BITS)):
+                return evidence
     return None
+
+
+def _answers_with(
+    subject: Subject, layer: keras.Layer, attribute: PlainAttribute, value: Any, training: bool
+) -> list[Array] | None:
+    """The answers with another value in the attribute; None where the layer can't work with the copy of it."""
+    held = vars(attribute.owner)[attribute.name]
+    attribute.put(value)
+    try:
+        return subject.run_seeded(layer, training)
+    except Exception:
+        return None
+    finally:
+        attribute.put(held)
 
 
 RULES = (

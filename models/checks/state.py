@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 import keras
@@ -208,7 +209,9 @@ def check_freezing_freezes_all(subject: Subject) -> None:
 
 
 def _shapes(layer: Any) -> list[str]:
-    return [f"{weight.name}{tuple(weight.shape)}" for weight in layer.weights]
+    # A weight that nobody named is called variable, variable_1 and so on, over all layers.
+    names = [re.sub(r"_\d+$", "", weight.name) for weight in layer.weights]
+    return [f"{name}{tuple(weight.shape)}" for name, weight in zip(names, layer.weights, strict=True)]
 
 
 def values_of(layer: Any) -> list[Array]:

@@ -98,9 +98,9 @@ class Subject:
         return layer
 
     def call(self, layer: Any, arrays: Arrays | None = None, training: bool | None = False) -> Any:
-        """Calls a layer eagerly with arrays, as many arguments as it takes; the example by default."""
+        """Calls a layer eagerly with arrays, the example by default; with `training` left out where it is None."""
         tensors = [keras.ops.convert_to_tensor(array) for array in arrays or self.example.arrays]
-        return self.apply(layer, tensors, training=training)
+        return self.apply(layer, tensors, **({} if training is None else {"training": training}))
 
     def apply(self, layer: Any, tensors: list[Any], **kwargs: Any) -> Any:
         """Calls a layer with tensors of any kind: one argument, a list, or one argument each."""

@@ -136,6 +136,20 @@ class CountsOnTheClass(keras.Layer):
         return x * float(self.seen)
 
 
+@keras.saving.register_keras_serializable(package="contract_tests")
+class ChangesLate(keras.Layer):
+    """Answers otherwise after its hundredth training step only."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.steps = 0
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        if training:
+            self.steps += 1
+        return x * (1.0 if self.steps < 100 else 2.0)
+
+
 class Holder:
     def __init__(self) -> None:
         self.total = 0.0

@@ -62,6 +62,43 @@ class ForgetfulInTraining(keras.Layer):
         return super().get_config()
 
 
+class WeightOption(keras.Layer):
+    """Forgets how its weight starts, or is penalized, or bound."""
+
+    def __init__(self, start: Any = "ones", penalty: Any = None, bound: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.options = {
+            "initializer": keras.initializers.get(start),
+            "regularizer": keras.regularizers.get(penalty),
+            "constraint": keras.constraints.get(bound),
+        }
+
+    def build(self, shape: Any) -> None:
+        self.gain = self.add_weight(name="gain", shape=(shape[-1],), **self.options)
+
+    def call(self, x: Any) -> Any:
+        return x * self.gain
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config()
+
+
+class Reduction(keras.Layer):
+    """Forgets one of a closed set of words."""
+
+    def __init__(self, reduction: str = "everything", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if reduction not in {"everything", "nothing"}:
+            raise ValueError("unknown reduction")
+        self.chosen = reduction
+
+    def call(self, x: Any) -> Any:
+        return x * 0 if self.chosen == "everything" else x
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config()
+
+
 class ParentsArgument(Scale):
     """Sound: hands an argument on to its parent."""
 
@@ -251,6 +288,10 @@ CASES = [
     Case("check_config_is_complete", HiddenForgetfulScale, "get_config() has no entry `factor`", Scale),
     Case("check_config_is_complete", ForgetfulInTraining, "`noise` is lost", Scale),
     Case("check_config_is_complete", ForgetsParentsArgument, "no entry `factor`", ParentsArgument),
+    Case("check_config_is_complete", WeightOption, "`start` is lost: its revival starts with other weights", Scale),
+    Case("check_config_is_complete", WeightOption, "`penalty` is lost", Scale),
+    Case("check_config_is_complete", WeightOption, "`bound` is lost", Scale),
+    Case("check_config_is_complete", Reduction, "`reduction` is lost", Scale),
     Case("check_revives_from_its_config", lambda: RequiredForgotten(3.0), "argument: 'factor'", Scale),
     Case("check_config_fits_in_json", ArrayInConfig, "`factor` holds a float32", Scale),
     Case("check_config_fits_in_json", ObjectInConfig, "serialising the config raised", Scale),

@@ -31,6 +31,7 @@ CASES = [
     Case(ALIKE, layers.CountsInAnObject, "gives other answers", layers.RunningMean),
     Case("check_no_hidden_state", layers.RunningMeanInNumpy, "`average` changes with each call", layers.RunningMean),
     Case("check_no_hidden_state", layers.CountsOnTheClass, "`CountsOnTheClass.seen` changes", layers.CountsForItsLog),
+    Case("check_no_hidden_state", layers.ChangesLate, "`steps` changes with each call", layers.CountsForItsLog),
     Case("check_no_hidden_state", layers.CountsInAnObject, "`holder.total` changes", layers.CountsForItsLog),
     Case("check_no_hidden_state", layers.RandomProjectionInNumpy, "`matrix` is drawn anew", layers.RandomProjection),
     Case("check_calls_leave_nothing_behind", layers.RemembersInputs, "`history` grows", layers.CountsForItsLog),
