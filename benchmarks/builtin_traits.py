@@ -17,6 +17,7 @@ _WHOLE = "the lookup gives whole numbers and overrides a dtype that isn't one"
 _CPU = "TensorFlow has no half-precision kernel for this pooling on the CPU"
 _BROADCAST = "input_spec says nothing of the width, so a width of 1 is broadcast over the weights"
 _DRAWS = "the random transformation is drawn, and the seed advanced, whatever `training` says"
+_AUGMENTS = "an augmentation: `training` is true unless it is said otherwise"
 _CROP = "a fault of RandomCrop: at inference it neither crops to the announced size nor casts"
 _SHEAR = "a fault of RandomShear: its config holds a range with a negative end, which its __init__ refuses"
 
@@ -61,6 +62,15 @@ TRAITS: dict[str, dict[str, str]] = {
     "check_output_shape_is_as_announced": {"RandomCrop": _CROP},
     "check_no_float64": {"RandomCrop": _CROP},
     "check_jit_compiled_like_eager": {"MixUp": "XLA has no gamma distribution on the CPU"},
+    "check_deterministic_at_inference": {
+        **dict.fromkeys(("AugMix", "CutMix", "Equalization", "MixUp", "RandAugment", "Solarization"), _AUGMENTS),
+        **dict.fromkeys(("RandomBrightness", "RandomColorDegeneration", "RandomColorJitter"), _AUGMENTS),
+        **dict.fromkeys(("RandomContrast", "RandomCrop", "RandomElasticTransform", "RandomErasing"), _AUGMENTS),
+        **dict.fromkeys(("RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHue"), _AUGMENTS),
+        **dict.fromkeys(("RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation"), _AUGMENTS),
+        **dict.fromkeys(("RandomSaturation", "RandomSharpness", "RandomShear"), _AUGMENTS),
+        **dict.fromkeys(("RandomTranslation", "RandomZoom"), _AUGMENTS),
+    },
     "check_inference_changes_no_state": {
         **dict.fromkeys(("MixUp", "RandomColorDegeneration", "RandomGrayscale", "RandomHue"), _DRAWS),
         **dict.fromkeys(("RandomPosterization", "RandomSaturation", "RandomSharpness"), _DRAWS),

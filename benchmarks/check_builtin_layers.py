@@ -20,6 +20,7 @@ from models.checks import CheckReport, check_layer
 
 def main(part: str) -> int:
     """Checks the layers whose name holds `part`, prints the table, and returns the exit code."""
+    keras.utils.set_random_seed(0)
     chosen = [builtin for builtin in BUILTINS if part.lower() in builtin.name.lower()]
     print(f"Keras {keras.__version__}, {keras.backend.backend()} backend: {len(chosen)} layers")
     reports, unexplained = [], 0

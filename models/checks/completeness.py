@@ -10,7 +10,7 @@ from models.checks.arguments import arguments, comparable, round_trip
 from models.checks.compare import LAST_BITS, difference
 from models.checks.guesses import other_values
 from models.checks.subject import Subject
-from models.checks.tensors import as_array
+from models.checks.tensors import Array, as_array
 from models.checks.verdict import BrokenRuleError, NotApplicableError
 from models.checks.wording import shown
 
@@ -92,18 +92,24 @@ def _setting(weight: Any) -> str:
 
 
 def _loss_of_start(subject: Subject, given: dict[str, Any], name: str, value: Any, revived: Any) -> str | None:
-    """An initializer is lost if the revived layer starts otherwise while two layers made alike start alike."""
+    """An initializer is lost if the revived layer starts otherwise, while the unchanged layer starts as it did."""
     if name in revived.get_config():
         return None
-    starts = []
-    for layer in (_made(subject, given, name, value), _made(subject, given, name, value), _again(revived)):
-        keras.utils.set_random_seed(_SEED)
-        subject.call(layer)
-        starts.append([as_array(weight) for weight in layer.weights])
-    evidence = difference(starts[0], starts[2], LAST_BITS)
-    if evidence is None or difference(starts[0], starts[1], LAST_BITS):
+    unchanged = _made(subject, given, name, given[name])
+    if difference(_start(subject, unchanged), _start(subject, _again(unchanged)), LAST_BITS):
+        return None
+    changed = _made(subject, given, name, value)
+    evidence = difference(_start(subject, changed), _start(subject, _again(revived)), LAST_BITS)
+    if evidence is None:
         return None
     return f"`{name}` is lost: its revival starts with other weights ({evidence}); get_config() has no entry `{name}`"
+
+
+def _start(subject: Subject, layer: Any) -> list[Array]:
+    """The weights that a new layer starts with."""
+    keras.utils.set_random_seed(_SEED)
+    subject.call(layer)
+    return [as_array(weight) for weight in layer.weights]
 
 
 def _again(layer: Any) -> Any:
