@@ -44,14 +44,17 @@ def config_of(layer: Any) -> dict[str, Any]:
 
 
 def arguments(layer: Any) -> dict[str, Any]:
-    """What the constructor was given, as far as the config, the attributes and the defaults tell."""
+    """What the constructor was given, as far as Keras's notes, the config, the attributes and the defaults tell."""
     try:
         config = config_of(layer)
     except Exception:  # another rule says what is wrong with the config; attributes will do here
         config = {}
+    recorded = _recorded(layer)
     found = {}
     for name, parameter in parameters(type(layer)).items():
-        if name in config:
+        if name in recorded:
+            found[name] = recorded[name]
+        elif name in config:
             found[name] = _live(layer, name, config[name])
         elif name in vars(layer):
             found[name] = vars(layer)[name]
@@ -60,6 +63,15 @@ def arguments(layer: Any) -> dict[str, Any]:
         elif parameter.default is not parameter.empty:
             found[name] = parameter.default
     return _accepted(type(layer), found)
+
+
+def _recorded(layer: Any) -> dict[str, Any]:
+    """The arguments that Keras noted when the layer was made: all of them, where all are plain data."""
+    noted = getattr(getattr(layer, "_auto_config", None), "config", {})
+    try:
+        return {name: copy_of_plain(value) for name, value in noted.items()}
+    except TypeError:
+        return {}
 
 
 def _live(layer: Any, name: str, value: Any) -> Any:
@@ -87,8 +99,10 @@ def _accepted(cls: type, found: dict[str, Any]) -> dict[str, Any]:
 
 def rebuild(layer: Any) -> Any:
     """A new, unbuilt layer with the arguments of a given one."""
-    if isinstance(layer, keras.Model) or is_keras_own(type(layer)):
+    if isinstance(layer, keras.Model):
         return type(layer).from_config(layer.get_config())
+    if is_keras_own(type(layer)):
+        return type(layer).from_config({key: value for key, value in layer.get_config().items() if key != "name"})
     clones = {name: _clone(value) for name, value in arguments(layer).items()}
     policy = {"dtype": layer.dtype_policy.name} if hasattr(layer, "dtype_policy") else {}
     try:

@@ -12,6 +12,7 @@ import numpy as np
 
 from models.checks.arguments import arguments, comparable, custom_objects, parameters, round_trip
 from models.checks.completeness import check_config_is_complete
+from models.checks.origin import is_keras_own
 from models.checks.reach import same_plain
 from models.checks.subject import Subject
 from models.checks.verdict import BrokenRuleError, NotApplicableError
@@ -87,6 +88,7 @@ def check_config_is_a_copy(subject: Subject) -> None:
     Mend: Put copies of lists and dicts into the config: `list(self.sizes)`, `dict(self.table)`; and let `from_config`
     work on a copy of what it is given.
     """
+    _refuse_keras_models(subject)
     layer = subject.fresh()
     config = layer.get_config()
     reference = copy.deepcopy(comparable(config))
@@ -116,6 +118,7 @@ def check_config_survives_a_second_round_trip(subject: Subject) -> None:
     Mend: Store arguments unchanged, and do not scale, wrap or append to them in `__init__` before `get_config()` reads
     them back.
     """
+    _refuse_keras_models(subject)
     first = subject.revived.value()
     second = round_trip(first)
     for earlier, later in ((subject.made.value(), first), (first, second)):
@@ -220,6 +223,12 @@ def _made_with(subject: Subject, given: dict[str, Any], name: str, values: tuple
             if value == values[-1]:
                 raise BrokenRuleError(f"__init__ does not take `{name}`: {told(error)}") from error
     raise NotApplicableError("there is no value to try")
+
+
+def _refuse_keras_models(subject: Subject) -> None:
+    layer = subject.made.value()
+    if isinstance(layer, keras.Model) and is_keras_own(type(layer)):
+        raise NotApplicableError("the config of a functional or sequential model is Keras's to write")
 
 
 RULES = (

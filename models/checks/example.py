@@ -65,6 +65,8 @@ def make_example(input_shape: Shapes | None, dtype: Dtypes = "float32", inputs: 
     Raises:
         ValueError: neither is given, or their structures differ.
     """
+    if isinstance(inputs, list) and not any(hasattr(value, "shape") for value in inputs):
+        inputs = np.asarray(inputs)
     if input_shape is None:
         if inputs is None:
             raise ValueError("Either `input_shape` or `inputs` must be given. Received: neither.")

@@ -25,6 +25,7 @@ from models.checks.tensors import Array, storable
 
 TIMEOUT_SECONDS = 120.0
 HASH_SEED = 4242
+CHECKED_ON_IMPORT = 'The script checks layers while it is imported. Put the check below `if __name__ == "__main__":`.'
 _MARK = "LAYERSERVE_FRESH_PROCESS"
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -69,9 +70,7 @@ class FreshProcess:
             FreshProcessError: called by a script that a fresh process is importing.
         """
         if os.environ.get(_MARK):
-            raise FreshProcessError(
-                'The script checks layers while it is imported. Put the check below `if __name__ == "__main__":`.'
-            )
+            raise FreshProcessError(CHECKED_ON_IMPORT)
         if self._process is not None and self._process.poll() is None:
             return
         self.close()

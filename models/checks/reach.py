@@ -65,7 +65,7 @@ def _members(owner: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _has_open_attributes(value: Any) -> bool:
-    if isinstance(value, type | ModuleType | FunctionType | MethodType | np.ndarray):
+    if isinstance(value, type | ModuleType | FunctionType | MethodType | np.ndarray | keras.KerasTensor):
         return False
     root = type(value).__module__.split(".")[0]
     return hasattr(value, "__dict__") and root not in {"tensorflow", "builtins", "jax", "torch", "functools"}

@@ -16,10 +16,10 @@ import numpy as np
 
 from models.checks.arguments import rebuild, round_trip
 from models.checks.example import Arrays, Example
-from models.checks.fresh_process import FreshProcess, Reloaded, Source
+from models.checks.fresh_process import CHECKED_ON_IMPORT, FreshProcess, Reloaded, Source
 from models.checks.origin import is_local, source_of
 from models.checks.reach import reachable
-from models.checks.tensors import Array, as_array, flat_arrays
+from models.checks.tensors import Array, as_array, dtype_of, flat_arrays
 from models.checks.verdict import NotApplicableError
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ class Subject:
         keras.utils.set_random_seed(7)
         for _, held in reachable(layer):
             if isinstance(held, keras.random.SeedGenerator):
-                held.state.assign(keras.ops.zeros_like(held.state))
+                held.state.assign(np.zeros(held.state.shape, dtype_of(held.state)))
         try:
             return self.run(layer, training=training)
         finally:
@@ -180,6 +180,8 @@ class Subject:
         try:
             reloaded = self._process.reload(model, self.example.arrays, source)
         except Exception as error:
+            if CHECKED_ON_IMPORT in str(error):
+                raise NotApplicableError(CHECKED_ON_IMPORT) from error
             if is_local(type(layer)):
                 raise NotApplicableError(
                     f"`{type(layer).__name__}` is defined inside a function, where no other process can import it; "
