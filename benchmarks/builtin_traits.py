@@ -31,6 +31,7 @@ TRAITS: dict[str, dict[str, str]] = {
         "ContrastLimitedAdaptiveHistogramEqualization": _UNUSED,
         "CategoryEncoding": "a fault of CategoryEncoding: `sparse` is not in its config",
         "RandomGrayscale": "a fault of RandomGrayscale: `seed` is not in its config",
+        "SimpleRNN": "a fault of SimpleRNN: `seed` is not in its config, which GRU's and LSTM's hold",
     },
     "check_config_is_the_same_after_build": dict.fromkeys(
         ("LayerNormalization", "RMSNormalization", "MultiHeadAttention"), _CANONICAL
@@ -85,7 +86,6 @@ TRAITS: dict[str, dict[str, str]] = {
         "CategoryEncoding": "a data-preparation layer: it computes in float32 whatever the policy",
         "STFTSpectrogram": "TensorFlow's Fourier transform takes no bfloat16",
         "RandomCrop": _CROP,
-        "RandomShear": _SHEAR,
     },
     "check_wrong_input_is_named": {
         **dict.fromkeys(("PReLU", "RMSNormalization", "AdditiveAttention"), _BROADCAST),
