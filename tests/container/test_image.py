@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -52,15 +53,21 @@ def container(start: Callable[..., str]) -> str:
     return start()
 
 
-def client_of(container: str) -> httpx.Client:
+@contextmanager
+def client_of(container: str) -> Iterator[httpx.Client]:
     """A client of the container, once it is ready."""
     address = docker("port", container, "8000").splitlines()[0]
-    client = httpx.Client(base_url=f"http://{address}", timeout=60)
+    with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
+        wait_until_ready(container, client)
+        yield client
+
+
+def wait_until_ready(container: str, client: httpx.Client) -> None:
     while docker("inspect", "--format", "{{.State.Running}}", container) == "true":
         try:
             answer = client.get("/health/ready")
             if answer.status_code == 200:
-                return client
+                return
             if "cannot be served" in answer.text:
                 break
         except httpx.TransportError:
@@ -117,6 +124,7 @@ def test_mounted_versions_replace_the_built_in_one(start: Callable[..., str], tm
 
 def test_docker_stop_ends_the_server_with_zero_in_time(start: Callable[..., str]) -> None:
     container = start()
-    client_of(container).close()
+    with client_of(container):
+        pass
     docker("stop", "--time", str(STOP_SECONDS), container)  # after that time Docker kills, which gives 137
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
