@@ -75,9 +75,8 @@ def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Calla
                     if parameter["name"] in values:
                         parameter["example"] = values[parameter["name"]]
                 if "requestBody" in operation:
-                    operation["requestBody"]["content"]["application/json"]["example"] = native.example_request(
-                        metadata
-                    )
+                    operation["requestBody"]["content"]["application/json"]["example"] = example["request"]
+                    operation["responses"]["200"]["content"]["application/json"]["example"] = example["response"]
         return filled
 
     return document

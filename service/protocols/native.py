@@ -69,7 +69,7 @@ async def model(engine: EngineOf, name: str) -> Response:
         "created_at": metadata.created_at,
         "metrics": metadata.metrics,
         "signature": metadata.signature.model_dump(mode="json"),
-        "example": {"request": example_request(metadata), "response": _example_response(metadata)},
+        "example": example(metadata),
     }
     return _json(index | details)
 
@@ -89,8 +89,12 @@ async def ready(engine: EngineOf) -> Response:
     return _json({"status": "ready"})
 
 
-def example_request(metadata: ModelMetadata) -> Any:
-    """A request that works as it stands: the first golden row."""
+def example(metadata: ModelMetadata) -> dict[str, Any]:
+    """A request that works as it stands, the first golden row, with the answer that the trained model gave."""
+    return {"request": _example_request(metadata), "response": orjson.loads(_dump(_example_response(metadata)))}
+
+
+def _example_request(metadata: ModelMetadata) -> Any:
     inputs = {name: values[:1] for name, values in metadata.golden.inputs.items()}
     return orjson.loads(_dump({"instances": _rows(inputs, metadata.signature.inputs)}))
 
@@ -220,7 +224,7 @@ def _rows(tensors: Tensors, specs: tuple[TensorSpec, ...]) -> list[Any]:
 
 
 def _hint(metadata: ModelMetadata) -> str:
-    request = _dump(example_request(metadata)).decode()
+    request = _dump(_example_request(metadata)).decode()
     if len(request) <= _LONGEST_EXAMPLE:
         return f"A request that works: {request}"
     return f"GET /models/{metadata.name} shows a request that works."
