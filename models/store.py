@@ -23,6 +23,7 @@ from models.artifact import MANIFEST, Artifact, ArtifactError, Manifest, ModelNa
 
 PIN = "pin.json"
 _STAGING_PREFIX = ".staging-"
+_GUARD_SUFFIX = ".lock"
 _NAME = TypeAdapter(ModelName)
 _REFERENCE = re.compile(r"(?P<name>[^@]+)(?:@(?P<version>[1-9][0-9]*))?")
 
@@ -180,17 +181,18 @@ def _version_number(entry: Path) -> int | None:
 
 
 def _guard_path(staging: Path) -> Path:
-    return staging.with_name(staging.name + ".lock")
+    return staging.with_name(staging.name + _GUARD_SUFFIX)
 
 
 def _sweep(folder: Path) -> None:
-    """Removes the staging folders whose process is gone. Call it under the folder's lock."""
-    for staging in [path for path in folder.glob(f"{_STAGING_PREFIX}*") if path.is_dir()]:
+    """Removes the staging folders and guards whose process is gone. Call it under the folder's lock."""
+    for name in {path.name.removesuffix(_GUARD_SUFFIX) for path in folder.glob(f"{_STAGING_PREFIX}*")}:
+        staging = folder / name
         try:
             guard = _lock(_guard_path(staging), fcntl.LOCK_NB)
         except BlockingIOError:
             continue
-        shutil.rmtree(staging)
+        shutil.rmtree(staging, ignore_errors=True)  # its own process may be removing it too
         _guard_path(staging).unlink(missing_ok=True)
         os.close(guard)
 

@@ -323,3 +323,12 @@ def test_export_killed_at_any_moment_leaves_no_half_version(store: ArtifactStore
     publish_fake(store)
     output, _ = start(KILL_AT_EACH_MOMENT, store).communicate()
     assert int(output) > 50  # moments
+    publish_fake(store)
+    assert leftovers(store) == []
+
+
+def test_lock_of_an_export_killed_after_its_rename_is_swept(store: ArtifactStore, publish_fake: Publish) -> None:
+    publish_fake(store)
+    (store.root / "toy" / ".staging-0123.lock").touch()
+    publish_fake(store)
+    assert leftovers(store) == []
