@@ -103,7 +103,7 @@ class ArtifactStore:
             version = json.loads(content)["version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"`{PIN}` of `{name}` cannot be read. Pin the version again, or unpin it.") from error
-        if not isinstance(version, int) or version < 1:
+        if type(version) is not int or version < 1:  # JSON's true is an int to Python
             raise ArtifactError(f"`{PIN}` of `{name}` must hold a version number. Received: {version!r}")
         return version
 

@@ -214,7 +214,7 @@ def test_damaged_pin_is_told_with_the_way_out(store: ArtifactStore, artifact: Ar
         store.desired("toy")
 
 
-@pytest.mark.parametrize("version", ['"1"', "0", "-1", "1.5", "null", "[1]"])
+@pytest.mark.parametrize("version", ['"1"', "0", "-1", "1.5", "null", "[1]", "true"])
 def test_pin_that_is_no_version_number_is_told(store: ArtifactStore, artifact: Artifact, version: str) -> None:
     (store.root / "toy" / PIN).write_text(f'{{"version": {version}}}')
     with pytest.raises(ArtifactError, match=r"^`pin.json` of `toy` must hold a version number. Received: "):
