@@ -6,6 +6,7 @@ Whoever loads a version, in whatever way, replays them first and serves only if 
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +50,9 @@ def read_golden(artifact: Artifact) -> Golden:
         ArtifactError: they are not what the signature says.
     """
     try:
-        with np.load(artifact.path / GOLDEN, allow_pickle=False) as arrays:
+        with zipfile.ZipFile(artifact.path / GOLDEN), np.load(artifact.path / GOLDEN, allow_pickle=False) as arrays:
             golden = Golden(_with_prefix(arrays, "inputs/"), _with_prefix(arrays, "outputs/"))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactError(f"`{GOLDEN}` cannot be read: {type(error).__name__}.") from error
     signature = artifact.manifest.signature
     names = [spec.name for spec in signature.inputs], [spec.name for spec in signature.outputs]
@@ -82,7 +83,7 @@ def _compare_array(name: str, wanted: np.ndarray, got: np.ndarray, tolerance: fl
     with np.errstate(invalid="ignore"):
         error = np.abs(wide - got.astype(np.float64))
         different = ~(error <= tolerance * np.maximum(1.0, np.abs(wide)))
-    largest = float(np.nan_to_num(error, nan=np.inf).max())
+    largest = float(np.where(np.isnan(error), np.inf, error).max())
     if not different.any():
         return largest, None
     return largest, f"output `{name}`: {_rows(different)} differ by more than {tolerance:g}, at most by {largest:.3g}"

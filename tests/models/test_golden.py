@@ -49,13 +49,30 @@ def test_array_keeps_its_dtype_and_shape(tmp_path: Path, artifact: Artifact, val
     assert (read.dtype, read.shape, read.tolist()) == (values.dtype, values.shape, values.tolist())
 
 
-def pickled() -> bytes:
+def npz_of(values: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **{"inputs/x": np.array([{}], dtype=object), "outputs/y": np.ones(1)})
+    np.savez_compressed(buffer, **{"inputs/x": values, "outputs/y": values})
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"nonsense", pickled()], ids=["nonsense", "pickled"])
+def npy_of(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+WHOLE = npz_of(np.arange(99))
+UNREADABLE = {
+    "empty": b"",
+    "nonsense": b"nonsense",
+    "pickled": npz_of(np.array([{}], dtype=object)),
+    "one array": npy_of(np.ones(3)),
+    "cut": WHOLE[:-40],
+    "broken stream": WHOLE[:50] + b"\xff" * 20 + WHOLE[70:],
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
 def test_unreadable_golden_is_refused(artifact: Artifact, content: bytes) -> None:
     (artifact.path / GOLDEN).write_bytes(content)
     with pytest.raises(ArtifactError, match=r"^`golden.npz` cannot be read"):
