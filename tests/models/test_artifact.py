@@ -167,6 +167,13 @@ def test_unknown_format_is_refused_with_those_that_exist(artifact: Artifact) -> 
         artifact.format_path("onnx")
 
 
+@pytest.mark.parametrize("path", ["../2/model.keras", "/etc/passwd", "other.keras", "assets", ""])
+def test_format_outside_the_listed_files_is_refused(artifact: Artifact, path: str) -> None:
+    rewrite_manifest(artifact.path, lambda manifest: manifest["formats"]["keras"].update(path=path))
+    with pytest.raises(ArtifactError, match=rf"^The format `keras` is in `{path}`, which is not among the manifest's"):
+        Artifact.open(artifact.path).format_path("keras")
+
+
 def test_manifest_cannot_be_changed_in_memory(artifact: Artifact) -> None:
     with pytest.raises(ValidationError, match=r"frozen"):
         artifact.manifest.version = 2  # type: ignore[misc]
