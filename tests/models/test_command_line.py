@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
 
-from models.command_line import Command, Names, guarded, main, parse, program_config
+from models.command_line import Command, Names, Sizes, guarded, main, parse, program_config
 
 
 class Greet(Command):
@@ -18,6 +18,7 @@ class Greet(Command):
     who: CliPositionalArg[str] = Field(description="Whom to greet.")
     num_times: int = Field(1, ge=1, description="How often.")
     layers: Names = Field((), description="Some modules.")
+    sizes: Sizes = Field((1,), min_length=1, description="Some sizes.")
     is_loud: bool = Field(False, description="In capitals.")
 
     def run(self) -> int:
@@ -93,6 +94,16 @@ def test_names_come_from_the_environment_with_commas(monkeypatch: pytest.MonkeyP
     assert greet().layers == ("a", "b.c")
 
 
+@pytest.mark.parametrize("flags", [["--sizes", "4,3"], ["--sizes", "4", "--sizes", "3"]])
+def test_sizes_come_repeated_or_with_commas(flags: list[str]) -> None:
+    assert greet(*flags).sizes == (4, 3)
+
+
+def test_sizes_come_from_the_environment_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERSERVE_SIZES", "4, 3")
+    assert greet().sizes == (4, 3)
+
+
 @pytest.mark.parametrize(("flags", "is_loud"), [([], False), (["--is-loud"], True), (["--no-is-loud"], False)])
 def test_boolean_is_a_flag_of_its_own(flags: list[str], is_loud: bool) -> None:
     assert greet(*flags).is_loud is is_loud
@@ -114,6 +125,11 @@ def test_boolean_is_a_flag_of_its_own(flags: list[str], is_loud: bool) -> None:
             ["greet", "you", "--num-times", "x"],
             "`num_times`: Input should be a valid integer, unable to parse string as an integer. Received: x",
         ),
+        (
+            ["greet", "you", "--sizes", "4,x,y"],
+            "`sizes`: Input should be a valid integer, unable to parse string as an integer. Received: x",
+        ),
+        (["greet", "you", "--sizes", "0"], "`sizes`: Input should be greater than 0. Received: 0"),
     ],
 )
 def test_wrong_option_is_one_line_and_exit_2(
@@ -162,6 +178,8 @@ def failing_with(error: BaseException) -> Callable[[], int]:
     [
         (ValueError("No such thing."), 1, "program: No such thing.\n"),
         (FileNotFoundError(2, "No such file", "x"), 1, "program: [Errno 2] No such file: 'x'\n"),
+        (ValueError("One.\n\n  Two.\n"), 1, "program: One. Two.\n"),
+        (ValueError(), 1, "program: ValueError\n"),
         (KeyboardInterrupt(), 130, "\nprogram: interrupted. Nothing was published.\n"),
     ],
 )
