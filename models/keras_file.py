@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -53,7 +54,10 @@ def read_config(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path.stat().st_size)
             config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, RecursionError, UnicodeDecodeError) as error:
+    except KerasFileError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError) as error:
+        # RuntimeError: an encrypted member, an unknown compression, too deep a configuration.
         raise KerasFileError(f"`{path.name}` is not a whole .keras file: {error}.") from error
     if not isinstance(config, dict):
         raise KerasFileError(f"`{path.name}` holds no model configuration.")
@@ -67,7 +71,7 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
         raise KerasFileError("The .keras file holds a member twice.")
     for name in names:
         parts = PurePosixPath(name).parts
-        if name not in _MEMBERS and (parts[0] != "assets" or ".." in parts):
+        if name not in _MEMBERS and (parts[:1] != ("assets",) or ".." in parts):
             raise KerasFileError(f"The .keras file holds a member that Keras never writes: {name!r}.")
     if archive.getinfo("config.json").file_size > _MAX_CONFIG_BYTES:
         raise KerasFileError(f"The model's configuration is larger than {_MAX_CONFIG_BYTES} bytes.")

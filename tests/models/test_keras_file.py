@@ -90,6 +90,13 @@ def test_strange_member_is_refused(tmp_path: Path, name: str) -> None:
         read_config(path)
 
 
+def test_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    path = keras_file(tmp_path, members=[("?evil", b"x")])
+    path.write_bytes(path.read_bytes().replace(b"?evil", b"\0evil"))
+    with pytest.raises(KerasFileError, match=r"^The .keras file holds a member that Keras never writes: ''.$"):
+        read_config(path)
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
 def test_member_that_appears_twice_is_refused(tmp_path: Path, name: str) -> None:
@@ -136,8 +143,8 @@ def test_file_without_a_configuration_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b'{"a": ' * 100_000],
-    ids=["empty", "cut", "no text", "deep list", "deep object"],
+    [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b'{"a": ' * 100_000, b"[" + b"1" * 5000 + b"]"],
+    ids=["empty", "cut", "no text", "deep list", "deep object", "long number"],
 )
 def test_configuration_that_is_no_json_is_refused(tmp_path: Path, config: bytes) -> None:
     path = keras_file(tmp_path, config)
@@ -155,4 +162,27 @@ def test_flipped_byte_in_the_configuration_is_refused(tmp_path: Path) -> None:
     path = keras_file(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"Functional", b"Functionam", 1))
     with pytest.raises(KerasFileError, match=r"Bad CRC-32"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"), [(8, b"\x01\x00"), (10, b"\x63\x00")], ids=["encrypted", "unknown compression"]
+)
+def test_member_that_cannot_be_unpacked_is_refused(tmp_path: Path, offset: int, value: bytes) -> None:
+    path = keras_file(tmp_path)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"config.json", content.index(b"PK\x01\x02")) - 46  # in the central directory
+    content[entry + offset : entry + offset + 2] = value
+    path.write_bytes(content)
+    with pytest.raises(KerasFileError, match=r"^`model.keras` is not a whole .keras file: "):
+        read_config(path)
+
+
+def test_broken_compression_is_refused(tmp_path: Path) -> None:
+    path = keras_file(tmp_path, compression=zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"config.json") + len("config.json")
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(KerasFileError, match=r"^`model.keras` is not a whole .keras file: Error -3"):
         read_config(path)
