@@ -42,6 +42,17 @@ def publish_fake() -> Callable[..., Artifact]:
 
 
 @pytest.fixture
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Makes a module importable: `write_module("my_layers", source)`. What it registers stays: use unique names."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name: str, source: str) -> None:
+        (tmp_path / f"{name}.py").write_text(source)
+
+    return write
+
+
+@pytest.fixture
 def artifact(store: ArtifactStore) -> Artifact:
     return _publish_fake(store)
 
