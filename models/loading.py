@@ -20,6 +20,8 @@ from models import registry
 from models.artifact import LayerRecord, Signature, Tensors, TensorSpec
 from models.keras_file import KerasFileError, ObjectReference, custom_objects_in
 
+_KERAS_FUNCTIONS = (keras.activations, keras.losses, keras.metrics)
+
 
 class ModelLoadError(ValueError):
     """A saved model cannot be loaded here. The message says which object or step, and the way out."""
@@ -32,7 +34,7 @@ def load_model(path: Path) -> keras.Model:
         ModelLoadError: a custom object is unknown here, or Keras refuses the file.
     """
     try:
-        references = custom_objects_in(path)
+        references = _references(path)
     except KerasFileError as error:
         raise ModelLoadError(str(error)) from error
     known = registry.custom_objects()
@@ -51,7 +53,7 @@ def layer_records(path: Path) -> dict[str, LayerRecord]:
     """Each custom object that the `.keras` file needs: where it comes from here, and a hash of its source."""
     return {
         reference.registered_name: LayerRecord(module=found.__module__, source_sha256=_source_sha256(found))
-        for reference in custom_objects_in(path)
+        for reference in _references(path)
         if (found := _resolve(reference)) is not None
     }
 
@@ -109,12 +111,28 @@ def _call_with_arrays(call: Callable[[Any], Any], signature: Signature) -> Calla
     return run
 
 
+def _references(path: Path) -> list[ObjectReference]:
+    """The custom objects that the file needs, without the functions that are Keras's own."""
+    return [
+        reference
+        for reference in custom_objects_in(path)
+        if not (reference.class_name == "function" and _is_keras_function(reference.registered_name))
+    ]
+
+
+def _is_keras_function(name: str) -> bool:
+    return any(inspect.isfunction(getattr(module, name, None)) for module in _KERAS_FUNCTIONS)
+
+
 def _resolve(reference: ObjectReference) -> Any:
     return registry.find(reference.registered_name)
 
 
 def _missing_message(path: Path, missing: list[ObjectReference]) -> str:
-    names = ", ".join(f"`{reference.registered_name}` (defined in {reference.module})" for reference in missing)
+    names = ", ".join(
+        f"`{reference.registered_name}`" + (f" (defined in {reference.module})" if reference.module else "")
+        for reference in missing
+    )
     modules = ",".join(dict.fromkeys(reference.module or "your.module" for reference in missing))
     return (
         f"`{path.name}` needs custom objects that are not known here: {names}. "

@@ -32,6 +32,10 @@ def layer(module: str | None, class_name: str, registered_name: str | None, **co
     return {"module": module, "class_name": class_name, "config": config, "registered_name": registered_name}
 
 
+def function(name: str) -> dict[str, Any]:
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
+
+
 def test_configuration_is_read(tmp_path: Path) -> None:
     assert read_config(keras_file(tmp_path)) == CONFIG
 
@@ -47,6 +51,9 @@ def test_configuration_is_read(tmp_path: Path) -> None:
         (layer(None, "Norm", "mine>Norm"), [ObjectReference(None, "Norm", "mine>Norm")]),
         (layer("keras.layers", "Dense", "mine>Trap"), [ObjectReference("keras.layers", "Dense", "mine>Trap")]),
         (layer("kerasx", "Dense", "Dense"), [ObjectReference("kerasx", "Dense", "Dense")]),
+        (layer("my.layers", "Norm", None), [ObjectReference("my.layers", "Norm", "Norm")]),
+        (function("mine>swish"), [ObjectReference(None, "function", "mine>swish")]),
+        (function("swish"), [ObjectReference(None, "function", "swish")]),
         ({"class_name": "__tensor__", "config": {"value": [1], "dtype": "float32"}}, []),
         ({"layers": [], "units": 3}, []),
     ],
@@ -62,6 +69,11 @@ def test_nested_objects_are_listed_once_in_order(tmp_path: Path) -> None:
     config = layer("keras", "Functional", None, layers=[layer("a", "A", "p>A"), inner, layer("a", "A", "p>A")])
     found = custom_objects_in(keras_file(tmp_path, config))
     assert [reference.registered_name for reference in found] == ["p>A", "p>B", "p>C"]
+
+
+def test_loss_of_the_training_is_not_needed(tmp_path: Path) -> None:
+    path = keras_file(tmp_path, {**CONFIG, "compile_config": {"loss": function("mine>loss")}})
+    assert custom_objects_in(path) == []
 
 
 @pytest.mark.parametrize("name", ["assets/layer/words.txt", "assets/", "assets/a/b/c"])

@@ -92,6 +92,37 @@ def test_all_unknown_layers_are_named_at_once(tmp_path: Path, write_module: Writ
         load_model(saved(model_with(chain), tmp_path))
 
 
+@pytest.mark.parametrize(("source", "package"), [(PLAIN_FUNCTION, ""), (REGISTERED_FUNCTION, "loading>")])
+def test_function_is_known_by_its_plugin(tmp_path: Path, write_module: WriteModule, source: str, package: str) -> None:
+    name = "plain_twice" if source == PLAIN_FUNCTION else "registered_twice"
+    module = module_with(write_module, source, name)
+    path = saved(model_with(layers.Dense(2, activation=getattr(module, name))), tmp_path)
+    registry.load_plugins([module.__name__])
+    assert load_model(path).layers[-1].activation is getattr(module, name)
+    assert layer_records(path)[package + name].module == module.__name__
+
+
+def test_unknown_function_is_named_with_the_way_out(tmp_path: Path, write_module: WriteModule) -> None:
+    module = module_with(write_module, PLAIN_FUNCTION, "unknown_function")
+    path = saved(model_with(layers.Dense(2, activation=module.unknown_function)), tmp_path)
+    message = r"not known here: `unknown_function`. Name the module that defines them: --layers your.module, or "
+    with pytest.raises(ModelLoadError, match=message):
+        load_model(path)
+
+
+def test_functions_of_keras_need_no_plugin(tmp_path: Path) -> None:
+    path = saved(model_with(layers.Dense(2, activation=keras.losses.log_cosh)), tmp_path)
+    assert load_model(path).layers[-1].activation is keras.losses.log_cosh
+    assert list(layer_records(path)) == ["layerserve>Dense"]
+
+
+def test_unknown_loss_does_not_matter(tmp_path: Path, write_module: WriteModule) -> None:
+    module = module_with(write_module, PLAIN_FUNCTION, "unknown_loss")
+    model = model_with(layers.Dense(2))
+    model.compile("adam", module.unknown_loss)
+    assert not load_model(saved(model, tmp_path)).compiled
+
+
 def test_lambda_is_refused_in_safe_mode(tmp_path: Path) -> None:
     path = saved(model_with(keras.layers.Lambda(lambda x: x * 2)), tmp_path)
     with pytest.raises(ModelLoadError, match=r"^Keras cannot load `model.keras`: .*Lambda"):
