@@ -15,7 +15,16 @@ import pytest
 
 from models import layers, registry
 from models.artifact import LayerRecord, TensorSpec
-from models.loading import ModelLoadError, changed_layers, eager, layer_records, load_model, signature_of, traced
+from models.loading import (
+    ModelLoadError,
+    changed_layers,
+    eager,
+    layer_records,
+    load_model,
+    reason,
+    signature_of,
+    traced,
+)
 
 WriteModule = Callable[[str, str], None]
 ROWS = np.array([[1, 2, 3, 4], [-1, 0, 1, 0.5], [9, 9, 9, 9]], dtype=np.float32)
@@ -207,12 +216,21 @@ def same_output_twice() -> keras.Model:
         (lambda: Subclassed(name="sub"), r"^`sub` has no symbolic inputs: only functional and Sequential models can"),
         (lambda: keras.Sequential([layers.Dense(2)], name="seq"), r"^`seq` has no symbolic inputs"),
         (fixed_batch, r"^`x` must have a free batch size as axis 0. Received: shape=\(2, 3\)$"),
+        (
+            lambda: model_with(keras.layers.Identity(name="y", dtype="bfloat16")),
+            r"^`y` must have a dtype that NumPy has",
+        ),
         (same_output_twice, r"^The outputs of a model must have different names. Received: shared, shared$"),
     ],
 )
 def test_model_that_cannot_be_served_is_refused(build: Callable[[], keras.Model], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         signature_of(build())
+
+
+def test_sequential_model_is_answered() -> None:
+    model = keras.Sequential([keras.Input((4,), name="x"), layers.Dense(3, name="hidden"), layers.LayerNorm(name="y")])
+    assert list(answers(model, x=ROWS)) == ["y"]
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3), (2, 3, 1), (None, 2)])
@@ -254,6 +272,18 @@ def test_inference_leaves_dropout_out() -> None:
     model = model_with(keras.layers.Dropout(0.9))
     (output,) = answers(model, x=ROWS).values()
     np.testing.assert_array_equal(output, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("Calling X.call().\n\n\x1b[1mboom\x1b[0m\n\nArguments received by X.call():\n  x=1", "Calling X.call(). boom"),
+        ("word " * 1000, "word " * 99 + "..."),
+        ("", "no message"),
+    ],
+)
+def test_reason_is_one_line_of_what_matters(message: str, line: str) -> None:
+    assert reason(ValueError(message)) == line
 
 
 def test_threads_may_share_a_traced_model() -> None:
