@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.artifact import LayerRecord, Signature
+from models.golden import load_tensors, save_tensors
 from models.quiet import quiet_import
 
 with quiet_import():
@@ -83,11 +84,10 @@ def answer(request: Request) -> Answer:
         registry.load_plugins(request.layers)
         model = load_model(request.model)
         description = describe(model, request.labels)
-        with np.load(request.inputs, allow_pickle=False) as inputs:
-            outputs = traced(model, description.signature)(dict(inputs))
+        outputs = traced(model, description.signature)(load_tensors(request.inputs, "inputs"))
     except ModelLoadError as error:
         return Answer(error=str(error))
-    np.savez(request.outputs, allow_pickle=False, **outputs)
+    save_tensors(request.outputs, outputs=outputs)
     return Answer(description=description, layers=layer_records(request.model))
 
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from export.reload import Answer, Description, Request
 from models.artifact import Artifact, LayerRecord, Manifest, Tensors
-from models.golden import Golden, compare, read_golden
+from models.golden import Golden, compare, load_tensors, read_golden, save_tensors
 
 _TIMEOUT_SECONDS = 900
 _HASH_SEED = "20250417"
@@ -91,13 +89,12 @@ def _reload(
         request = Request(
             model=path.resolve(), layers=layers, labels=labels, inputs=folder / "in.npz", outputs=folder / "out.npz"
         )
-        np.savez(request.inputs, allow_pickle=False, **inputs)
+        save_tensors(request.inputs, inputs=inputs)
         (folder / "request.json").write_text(request.model_dump_json())
         answer = _run(folder / "request.json", folder / "answer.json")
         if answer.error is not None:
             raise ProofError(f"A fresh process cannot load the saved model. {answer.error}")
-        with np.load(request.outputs, allow_pickle=False) as outputs:
-            return answer, dict(outputs)
+        return answer, load_tensors(request.outputs, "outputs")
 
 
 def _run(request: Path, answer: Path) -> Answer:

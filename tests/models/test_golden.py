@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.artifact import Artifact, ArtifactError
-from models.golden import GOLDEN, TOLERANCE, Golden, compare, read_golden, write_golden
+from models.golden import GOLDEN, TOLERANCE, Golden, compare, load_tensors, read_golden, save_tensors, write_golden
 from models.store import ArtifactStore
 
 
@@ -47,6 +47,14 @@ def test_array_keeps_its_dtype_and_shape(tmp_path: Path, artifact: Artifact, val
     write_golden(tmp_path, Golden({"x": values}, {"y": values}))
     read = read_golden(Artifact(tmp_path, artifact.manifest, artifact.digest)).inputs["x"]
     assert (read.dtype, read.shape, read.tolist()) == (values.dtype, values.shape, values.tolist())
+
+
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "a.npy", "inputs/x", "é"])
+def test_tensor_may_have_any_name(tmp_path: Path, name: str) -> None:
+    save_tensors(tmp_path / "t.npz", inputs={name: np.ones(2)}, outputs={"y": np.zeros(1)})
+    assert {key: values.tolist() for key, values in load_tensors(tmp_path / "t.npz", "inputs").items()} == {
+        name: [1, 1]
+    }
 
 
 def npz_of(values: np.ndarray) -> bytes:
