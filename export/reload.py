@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ with quiet_import():
     from models import registry
     from models.loading import ModelLoadError, layer_records, load_model, signature_of, traced
 
+_NUMBERED = re.compile(r"^variable(_\d+)?$")
+
 
 class Request(BaseModel):
     """What to load. `inputs` is a `.npz` of the rows to answer, `outputs` the `.npz` to write."""
@@ -39,23 +42,24 @@ class Request(BaseModel):
 
 
 class Variable(BaseModel):
-    """One weight: its shape, dtype and a hash of its value."""
+    """One weight: its name within its layer, its shape, dtype and a hash of its value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    name: str
     shape: tuple[int, ...]
     dtype: str
     sha256: str
 
 
 class Description(BaseModel):
-    """What a model is, apart from its answers."""
+    """What a model is, apart from its answers; `variables` in the order in which Keras saves them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     signature: Signature
     config: dict[str, Any]
-    variables: dict[str, Variable]
+    variables: tuple[Variable, ...]
 
 
 class Answer(BaseModel):
@@ -74,7 +78,7 @@ def describe(model: keras.Model, labels: tuple[str, ...] | None) -> Description:
     The states of random generators are no weights: Keras does not save them, and inference does not use them.
     """
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(model.get_config()), sort_keys=True))
-    variables = {variable.path: _describe_variable(variable) for variable in model.weights}
+    variables = tuple(_describe_variable(variable) for variable in model.weights)
     return Description(signature=signature_of(model, labels), config=config, variables=variables)
 
 
@@ -93,7 +97,10 @@ def answer(request: Request) -> Answer:
 
 def _describe_variable(variable: keras.Variable) -> Variable:
     value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
-    return Variable(shape=value.shape, dtype=str(variable.dtype), sha256=hashlib.sha256(value.tobytes()).hexdigest())
+    # A weight without a name gets a number that counts through the process, and its path depends on who built it.
+    name = _NUMBERED.sub("variable", variable.name)
+    digest = hashlib.sha256(value.tobytes()).hexdigest()
+    return Variable(name=name, shape=value.shape, dtype=str(variable.dtype), sha256=digest)
 
 
 def _main(request_file: str, answer_file: str) -> None:

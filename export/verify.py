@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.reload import Answer, Description, Request
+from export.reload import Answer, Description, Request, Variable
 from models.artifact import Artifact, LayerRecord, Manifest, Tensors
 from models.golden import Golden, compare, load_tensors, read_golden, save_tensors
 
@@ -119,17 +119,21 @@ def _differences(expected: Description, found: Description) -> list[str]:
     lines = []
     if expected.signature != found.signature:
         lines.append(f"the signature is {found.signature} instead of {expected.signature}")
-    missing, strange = expected.variables.keys() - found.variables, found.variables.keys() - expected.variables
-    lines += [f"weight `{path}` is missing after the reload" for path in sorted(missing)]
-    lines += [f"weight `{path}` exists only after the reload" for path in sorted(strange)]
-    for path in sorted(expected.variables.keys() & found.variables):
-        wanted, got = expected.variables[path], found.variables[path]
-        if (wanted.shape, wanted.dtype) != (got.shape, got.dtype):
-            lines.append(f"weight `{path}` is {got.dtype}{got.shape} instead of {wanted.dtype}{wanted.shape}")
-        elif wanted != got:
-            lines.append(f"weight `{path}` has other values after the reload")
+    if len(expected.variables) != len(found.variables):
+        lines.append(f"there are {len(found.variables)} weights instead of {len(expected.variables)}")
+    for number, pair in enumerate(zip(expected.variables, found.variables, strict=False), start=1):
+        lines += _weight_differences(f"weight {number}", *pair)
     lines += _config_differences(expected.config, found.config, "config")
     return lines
+
+
+def _weight_differences(weight: str, wanted: Variable, got: Variable) -> Iterator[str]:
+    if wanted.name != got.name:
+        yield f"{weight} is named `{got.name}` instead of `{wanted.name}`"
+    elif (wanted.shape, wanted.dtype) != (got.shape, got.dtype):
+        yield f"{weight} `{got.name}` is {got.dtype}{got.shape} instead of {wanted.dtype}{wanted.shape}"
+    elif wanted != got:
+        yield f"{weight} `{got.name}` has other values after the reload"
 
 
 def _config_differences(expected: Any, found: Any, where: str) -> Iterator[str]:
