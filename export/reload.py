@@ -24,15 +24,17 @@ with quiet_import():
     import keras
 
     from models import registry
-    from models.loading import ModelLoadError, layer_records, load_model, signature_of, traced
+    from models.loading import ModelLoadError, layer_records, load_model, reason, signature_of, traced
 
 _NUMBERED = re.compile(r"^variable(_\d+)?$")
 
 
-class Request(BaseModel):
-    """What to load. `inputs` is a `.npz` of the rows to answer, `outputs` the `.npz` to write."""
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class Request(_Message):
+    """What to load. `inputs` is a `.npz` of the rows to answer, `outputs` the `.npz` to write."""
 
     model: Path
     layers: tuple[str, ...]
@@ -41,10 +43,8 @@ class Request(BaseModel):
     outputs: Path
 
 
-class Variable(BaseModel):
+class Variable(_Message):
     """One weight: its name within its layer, its shape, dtype and a hash of its value."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     shape: tuple[int, ...]
@@ -52,20 +52,16 @@ class Variable(BaseModel):
     sha256: str
 
 
-class Description(BaseModel):
+class Description(_Message):
     """What a model is, apart from its answers; `variables` in the order in which Keras saves them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     signature: Signature
     config: dict[str, Any]
     variables: tuple[Variable, ...]
 
 
-class Answer(BaseModel):
+class Answer(_Message):
     """What the fresh process found: a description and the layers it used, or why it could not load the model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     error: str | None = None
     description: Description | None = None
@@ -91,6 +87,8 @@ def answer(request: Request) -> Answer:
         outputs = traced(model, description.signature)(load_tensors(request.inputs, "inputs"))
     except ModelLoadError as error:
         return Answer(error=str(error))
+    except Exception as error:  # a custom layer may raise anything when it is imported, built or called
+        return Answer(error=f"{type(error).__name__}: {reason(error)}")
     save_tensors(request.outputs, outputs=outputs)
     return Answer(description=description, layers=layer_records(request.model))
 

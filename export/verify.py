@@ -93,7 +93,7 @@ def _reload(
         (folder / "request.json").write_text(request.model_dump_json())
         answer = _run(folder / "request.json", folder / "answer.json")
         if answer.error is not None:
-            raise ProofError(f"A fresh process cannot load the saved model. {answer.error}")
+            raise ProofError(f"A fresh process cannot load and run the saved model. {answer.error}")
         return answer, load_tensors(request.outputs, "outputs")
 
 
@@ -112,6 +112,8 @@ def _run(request: Path, answer: Path) -> Answer:
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ProofError(f"A fresh process failed on the saved model: {lines[-1]}")
+    if not answer.exists():
+        raise ProofError("A fresh process ended on the saved model without an answer: a layer must have ended it.")
     return Answer.model_validate_json(answer.read_bytes())
 
 
@@ -143,7 +145,7 @@ def _config_differences(expected: Any, found: Any, where: str) -> Iterator[str]:
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
         for index, pair in enumerate(zip(expected, found, strict=True)):
             yield from _config_differences(*pair, f"{where}[{index}]")
-    elif expected != found:
+    elif repr(expected) != repr(found):  # NaN equals NaN here
         yield f"`{where}` is {found!r} instead of {expected!r}"
 
 

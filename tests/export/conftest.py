@@ -118,6 +118,20 @@ class Twins(keras.layers.Layer):
         return x * self.first + self.second
 
 
+class Fragile(keras.layers.Layer):
+    """Fails when it is called, once it is broken."""
+
+    is_broken = False
+
+    def call(self, x):
+        if self.is_broken:
+            raise AttributeError("it broke")
+        return x
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
 def triple(x):
     return x * 3
 '''

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 from export.reload import Answer, Description, Request, answer, describe
 from models import layers, registry
@@ -87,3 +88,24 @@ def test_file_that_does_not_load_is_a_reason(tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"nothing")
     given = answer(request_for(tmp_path / "model.keras"))
     assert given == Answer(error="`model.keras` is not a whole .keras file: File is not a zip file.")
+
+
+@pytest.mark.parametrize("limit", [float("inf"), float("-inf"), float("nan")])
+def test_number_that_json_lacks_survives(build: Build, limit: float) -> None:
+    description = describe(build(y=[registry.find("Scale")(limit=limit)]), None)
+    again = Description.model_validate_json(description.model_dump_json())
+    assert repr(again.config) == repr(description.config)
+
+
+def test_module_that_does_not_import_is_a_reason(tmp_path: Path, build: Build) -> None:
+    given = answer(request_for(saved(build(y=[layers.Dense(2)]), tmp_path), "no_such_module"))
+    assert (given.error or "").startswith("ValueError: The module `no_such_module` could not be imported: ")
+
+
+def test_layer_that_fails_when_it_is_called_is_a_reason(
+    tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(build(y=[registry.find("Fragile")()]), tmp_path)
+    monkeypatch.setattr(registry.find("Fragile"), "is_broken", True)
+    given = answer(request_for(path, "tiny_layers"))
+    assert given.error == "AttributeError: Exception encountered when calling Fragile.call(). it broke"
