@@ -26,7 +26,7 @@ import keras
 import numpy as np
 
 
-class Scale(keras.layers.Layer):
+class TinyScale(keras.layers.Layer):
     """Multiplies by a weight, up to a limit."""
 
     def __init__(self, factor=2.0, limit=float("inf"), **options):
@@ -47,7 +47,7 @@ class Scale(keras.layers.Layer):
         return {**super().get_config(), "factor": self.factor, "limit": self.limit}
 
 
-class Forgetful(Scale):
+class TinyForgetful(TinyScale):
     """Loses its limit on save."""
 
     def get_config(self):
@@ -56,7 +56,7 @@ class Forgetful(Scale):
         return config
 
 
-class Stateful(keras.layers.Layer):
+class TinyStateful(keras.layers.Layer):
     """Keeps what it adds in an attribute that Keras does not save."""
 
     offset = np.zeros(4, dtype="float32")
@@ -65,7 +65,7 @@ class Stateful(keras.layers.Layer):
         return x + self.offset
 
 
-class TwoFaced(keras.layers.Layer):
+class TinyTwoFaced(keras.layers.Layer):
     """Answers otherwise in a graph than eagerly."""
 
     def call(self, x):
@@ -74,20 +74,20 @@ class TwoFaced(keras.layers.Layer):
         return x if tf.executing_eagerly() else x + 1
 
 
-class Renamed(keras.layers.Layer):
+class TinyRenamed(keras.layers.Layer):
     """Takes its weight's name from a count that starts anew in each process."""
 
     count = 0
 
     def build(self, input_shape):
-        Renamed.count += 1
-        self.bias = self.add_weight(shape=(input_shape[-1],), name=f"bias_{Renamed.count}")
+        TinyRenamed.count += 1
+        self.bias = self.add_weight(shape=(input_shape[-1],), name=f"bias_{TinyRenamed.count}")
 
     def call(self, x):
         return x + self.bias
 
 
-class Square(keras.layers.Layer):
+class TinySquare(keras.layers.Layer):
     """Promises another shape than it gives."""
 
     def call(self, x):
@@ -97,7 +97,7 @@ class Square(keras.layers.Layer):
         return (*input_shape[:-1], 3)
 
 
-class Mixed(keras.layers.Layer):
+class TinyMixed(keras.layers.Layer):
     """Gives one row whatever it is given."""
 
     def call(self, x):
@@ -107,7 +107,7 @@ class Mixed(keras.layers.Layer):
         return input_shape
 
 
-class Twins(keras.layers.Layer):
+class TinyTwins(keras.layers.Layer):
     """Has two weights of one name."""
 
     def build(self, input_shape):
@@ -118,7 +118,7 @@ class Twins(keras.layers.Layer):
         return x * self.first + self.second
 
 
-class Fragile(keras.layers.Layer):
+class TinyFragile(keras.layers.Layer):
     """Fails when it is called, once it is broken."""
 
     is_broken = False
@@ -132,7 +132,7 @@ class Fragile(keras.layers.Layer):
         return input_shape
 
 
-def triple(x):
+def tiny_triple(x):
     return x * 3
 '''
 
@@ -184,6 +184,6 @@ def published(
 ) -> Artifact:
     """A published version of a model with our layers and an unregistered one: copy before you write."""
     keras.utils.set_random_seed(0)
-    model = build(y=[layers.Dense(3), layers.LayerNorm(), registry.find("Scale")(factor=1.5)])
+    model = build(y=[layers.Dense(3), layers.LayerNorm(), registry.find("TinyScale")(factor=1.5)])
     store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
     return publish(store, Candidate("tiny", model, {"x": ROWS}, None, TRAINING), layers=("tiny_layers",))

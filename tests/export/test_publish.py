@@ -67,7 +67,7 @@ def test_manifest_records_layers_and_environment(published: Artifact) -> None:
     assert {name: record.module for name, record in records.items()} == {
         "layerserve>Dense": "models.layers.dense",
         "layerserve>LayerNorm": "models.layers.layer_norm",
-        "Scale": "tiny_layers",
+        "TinyScale": "tiny_layers",
     }
     assert published.manifest.environment["keras"] == keras.__version__
 
@@ -84,8 +84,8 @@ def rich_model() -> keras.Model:
     word, count = keras.Input((), name="file", dtype="string"), keras.Input((None,), name="count", dtype="int32")
     image = keras.Input((4, 4, 1), name="image")
     number = keras.layers.StringLookup(vocabulary=["red", "green"], name="number")(word)
-    pooled = keras.layers.GlobalAveragePooling2D()(registry.find("Scale")()(image))
-    score = layers.Dense(2, activation=registry.find("triple"), name="score")(pooled)
+    pooled = keras.layers.GlobalAveragePooling2D()(registry.find("TinyScale")()(image))
+    score = layers.Dense(2, activation=registry.find("tiny_triple"), name="score")(pooled)
     outputs = {"number": number, "total": keras.ops.sum(count, axis=1), "score": score, "word": word}
     return keras.Model([word, count, image], outputs)
 
@@ -123,20 +123,20 @@ def test_several_outputs_of_any_kind_are_proved(rich: Artifact) -> None:
 
 @pytest.mark.slow
 def test_manifest_lists_every_custom_object_of_the_model(rich: Artifact) -> None:
-    assert sorted(rich.manifest.layers) == ["Scale", "layerserve>Dense", "triple"]
+    assert sorted(rich.manifest.layers) == ["TinyScale", "layerserve>Dense", "tiny_triple"]
 
 
 @pytest.mark.parametrize(
     ("layer", "options", "message"),
     [
-        ("Scale", {"factor": float("nan")}, r"^The model answers golden rows with NaN or Infinity in `y`.$"),
+        ("TinyScale", {"factor": float("nan")}, r"^The model answers golden rows with NaN or Infinity in `y`.$"),
         (
-            "Square",
+            "TinySquare",
             {},
             r"^Output `y` is float32\(3, 4\) for 3 golden rows, but the model promises float32\(3, 3\). See the layer",
         ),
         (
-            "Mixed",
+            "TinyMixed",
             {},
             r"^Output `y` is float32\(1, 4\) for 3 golden rows, but the model promises float32\(3, 4\)",
         ),
@@ -184,8 +184,8 @@ def test_model_under_a_bad_name_is_refused(store: ArtifactStore, build: Build, c
 def test_model_that_needs_layers_nobody_named_is_not_published(
     store: ArtifactStore, build: Build, candidate: MakeCandidate
 ) -> None:
-    with pytest.raises(ProofError, match=r"`Scale` \(defined in tiny_layers\).*--layers tiny_layers"):
-        publish(store, candidate(build(y=[registry.find("Scale")()])))
+    with pytest.raises(ProofError, match=r"`TinyScale` \(defined in tiny_layers\).*--layers tiny_layers"):
+        publish(store, candidate(build(y=[registry.find("TinyScale")()])))
     assert not list((store.root / "tiny").glob(".staging-*"))
 
 

@@ -56,7 +56,7 @@ def test_changed_behaviour_is_refused_with_the_layer_that_changed(
     (line,) = done.stderr.splitlines()
     assert line.startswith("python -m export: Under today's code tiny@1 does not answer as it did: ")
     assert message in line
-    assert line.endswith("The source of Scale has changed since.")
+    assert line.endswith("The source of TinyScale has changed since.")
     assert (done.returncode, done.stdout, store.versions("tiny")) == (1, "", [1])
 
 

@@ -49,13 +49,13 @@ def test_description_is_the_same_twice(build: Build) -> None:
 
 
 def test_twin_names_are_two_weights(build: Build) -> None:
-    zeros, ones = describe(build(y=[registry.find("Twins")()]), None).variables
+    zeros, ones = describe(build(y=[registry.find("TinyTwins")()]), None).variables
     assert zeros.name == ones.name
     assert zeros.sha256 != ones.sha256
 
 
 def test_weight_without_a_name_is_the_same_in_every_process(build: Build) -> None:
-    descriptions = [describe(build(y=[registry.find("Scale")(name="scale")]), None) for _ in range(2)]
+    descriptions = [describe(build(y=[registry.find("TinyScale")(name="scale")]), None) for _ in range(2)]
     assert descriptions[0].variables == descriptions[1].variables
 
 
@@ -69,7 +69,7 @@ def test_description_survives_json(build: Build) -> None:
 
 
 def test_config_from_config_describes_the_same_model(build: Build) -> None:
-    model = build(y=[layers.Dense(2), registry.find("Scale")(factor=3.0)])
+    model = build(y=[layers.Dense(2), registry.find("TinyScale")(factor=3.0)])
     with keras.saving.custom_object_scope(registry.custom_objects()):
         again = keras.Model.from_config(model.get_config())
     assert describe(again, None).config == describe(model, None).config
@@ -77,10 +77,10 @@ def test_config_from_config_describes_the_same_model(build: Build) -> None:
 
 
 def test_answer_holds_the_description_and_writes_the_outputs(tmp_path: Path, build: Build) -> None:
-    model = build(y=[registry.find("Scale")(factor=2.0)])
+    model = build(y=[registry.find("TinyScale")(factor=2.0)])
     given = answer(request_for(saved(model, tmp_path), "tiny_layers"))
     assert (given.error, given.description) == (None, describe(model, None))
-    assert list(given.layers) == ["Scale"]
+    assert list(given.layers) == ["TinyScale"]
     np.testing.assert_array_equal(load_tensors(tmp_path / "out.npz", "outputs")["y"], 2 * ROWS)
 
 
@@ -92,7 +92,7 @@ def test_file_that_does_not_load_is_a_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [float("inf"), float("-inf"), float("nan")])
 def test_number_that_json_lacks_survives(build: Build, limit: float) -> None:
-    description = describe(build(y=[registry.find("Scale")(limit=limit)]), None)
+    description = describe(build(y=[registry.find("TinyScale")(limit=limit)]), None)
     again = Description.model_validate_json(description.model_dump_json())
     assert repr(again.config) == repr(description.config)
 
@@ -105,7 +105,7 @@ def test_module_that_does_not_import_is_a_reason(tmp_path: Path, build: Build) -
 def test_layer_that_fails_when_it_is_called_is_a_reason(
     tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = saved(build(y=[registry.find("Fragile")()]), tmp_path)
-    monkeypatch.setattr(registry.find("Fragile"), "is_broken", True)
+    path = saved(build(y=[registry.find("TinyFragile")()]), tmp_path)
+    monkeypatch.setattr(registry.find("TinyFragile"), "is_broken", True)
     given = answer(request_for(path, "tiny_layers"))
-    assert given.error == "AttributeError: Exception encountered when calling Fragile.call(). it broke"
+    assert given.error == "AttributeError: Exception encountered when calling TinyFragile.call(). it broke"

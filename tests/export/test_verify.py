@@ -34,12 +34,12 @@ def changed_source(tiny_layers: Path, folder: Path, change: Callable[[str], str]
 def broken(build: Build, candidate: Callable[..., Candidate], tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the proof says of a model all of whose layers reload wrongly."""
     find = registry.find
-    build(unused=[find("Renamed")()])  # counts on, as in a process that made several models
+    build(unused=[find("TinyRenamed")()])  # counts on, as in a process that made several models
     model = build(
-        forgetful=[find("Forgetful")(limit=3.0)],
-        stateful=[find("Stateful")()],
-        two_faced=[find("TwoFaced")()],
-        renamed=[find("Renamed")()],
+        forgetful=[find("TinyForgetful")(limit=3.0)],
+        stateful=[find("TinyStateful")()],
+        two_faced=[find("TinyTwoFaced")()],
+        renamed=[find("TinyRenamed")()],
     )
     model.get_layer("stateful").layers[0].offset = np.ones(4, dtype=np.float32)
     store = ArtifactStore(tmp_path_factory.mktemp("broken"))
@@ -67,7 +67,7 @@ def test_layer_that_reloads_wrongly_is_told(broken: str, line: str) -> None:
 @pytest.fixture(scope="module")
 def told(build: Build, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the proof says where signature, configuration, weights and outputs are not the expected ones."""
-    model, other = build(y=[registry.find("Scale")()]), build(z=[keras.layers.Dense(2), keras.layers.Dense(1)])
+    model, other = build(y=[registry.find("TinyScale")()]), build(z=[keras.layers.Dense(2), keras.layers.Dense(1)])
     path = tmp_path_factory.mktemp("told") / "model.keras"
     model.save(path)
     expected = describe(other, ("a", "b"))
@@ -103,7 +103,7 @@ def test_published_version_is_proved_again(published: Artifact) -> None:
 @pytest.mark.slow
 def test_missing_layers_are_told_with_the_way_out(published: Artifact) -> None:
     with pytest.raises(
-        ProofError, match=r"`Scale` \(defined in tiny_layers\).*--layers tiny_layers, or LAYERSERVE_LAYERS"
+        ProofError, match=r"`TinyScale` \(defined in tiny_layers\).*--layers tiny_layers, or LAYERSERVE_LAYERS"
     ):
         verify(published, layers=())
 
@@ -115,7 +115,7 @@ def test_changed_source_of_the_same_behaviour_passes_and_is_told(
     search_path = changed_source(tiny_layers, tmp_path, lambda text: text.replace("x * self.scale", "self.scale * x"))
     monkeypatch.setenv("PYTHONPATH", search_path)
     proof = verify(published, layers=("tiny_layers",))
-    assert proof.changed_layers(published.manifest) == ["Scale"]
+    assert proof.changed_layers(published.manifest) == ["TinyScale"]
 
 
 @pytest.mark.slow
@@ -125,12 +125,12 @@ def test_changed_source_of_the_same_behaviour_passes_and_is_told(
         (
             "x * self.scale",
             "x + self.scale",
-            r"output `y`: 3 of 3 golden rows differ .*; the source of Scale is not the one the version was made with.$",
+            r"output `y`: 3 of 3 golden rows differ .*; the source of TinyScale is not the one the version was made",
         ),
         (
             "        return keras.ops.minimum",
             "        raise AttributeError('it broke')\n        return keras.ops.minimum",
-            r"^A fresh process cannot load and run the saved model. AttributeError: .*Scale.call\(\). it broke$",
+            r"^A fresh process cannot load and run the saved model. AttributeError: .*TinyScale.call\(\). it broke$",
         ),
         (
             "import keras\n",
