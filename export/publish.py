@@ -107,10 +107,20 @@ def _golden(candidate: Candidate, signature: Signature) -> Golden:
     rows = {len(values) for values in inputs.values()}
     if len(rows) > 1 or 0 in rows:
         raise ValueError(f"Golden inputs must have the same number of rows, 1 at least. Received: {sorted(rows)}")
+    inputs = {spec.name: _as_promised(spec, inputs[spec.name]) for spec in signature.inputs}
     outputs = eager(candidate.model, signature)(inputs)
     for spec in signature.outputs:
         _check_output(spec, outputs[spec.name], max(rows))
     return Golden(inputs, outputs)
+
+
+def _as_promised(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
+    """Golden rows in the input's dtype, where that loses no more than precision."""
+    dtype = np.dtype(np.str_ if spec.dtype == "string" else spec.dtype)
+    is_text = values.dtype.kind == "U"
+    if is_text != (dtype.kind == "U") or not (is_text or np.can_cast(values.dtype, dtype, casting="same_kind")):
+        raise ValueError(f"Golden rows of `{spec.name}` must be {spec.dtype}. Received: {values.dtype}")
+    return values if is_text else values.astype(dtype)
 
 
 def _check_output(spec: TensorSpec, values: np.ndarray, rows: int) -> None:

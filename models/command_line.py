@@ -91,7 +91,7 @@ def guarded(run: Callable[[], int], *, prog: str) -> int:
         print(f"{prog}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted. Nothing was published.", file=sys.stderr)
+        print(f"\n{prog}: interrupted.", file=sys.stderr)
         return 130
 
 

@@ -24,6 +24,7 @@ from models.keras_file import KerasFileError, ObjectReference, custom_objects_in
 
 _KERAS_FUNCTIONS = (keras.activations, keras.losses, keras.metrics)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LIBRARIES = {"builtins", "keras", "tensorflow"}
 _MAX_REASON = 500
 
 
@@ -149,8 +150,11 @@ def _missing_message(path: Path, missing: list[ObjectReference]) -> str:
 
 
 def _source_sha256(value: Any) -> str | None:
+    """A hash of the source of a function, or of a class and those of its bases that are not a library's."""
+    family = inspect.getmro(value) if inspect.isclass(value) else (value,)
+    own = [item for item in family if item is value or item.__module__.partition(".")[0] not in _LIBRARIES]
     try:
-        return hashlib.sha256(inspect.getsource(value).encode()).hexdigest()
+        return hashlib.sha256("".join(map(inspect.getsource, own)).encode()).hexdigest()
     except (OSError, TypeError):  # no source file: an interactive session, or a compiled module
         return None
 

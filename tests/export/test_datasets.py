@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.datasets import LOADERS, Dataset, Split, load_digits, split
+from export.datasets import Dataset, Split, load_digits, split
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,6 @@ def test_record_holds_a_hash_of_the_content(digits: Dataset) -> None:
     assert digits.record() == load_digits().record()
     assert digits.record().sha256 != changed.record().sha256
     assert (digits.record().name, digits.record().rows) == ("digits", 1797)
-
-
-def test_loaders_go_by_the_name_of_what_they_load(digits: Dataset) -> None:
-    assert [name for name, load in LOADERS.items() if load().name != name] == []
 
 
 def test_taking_rows_keeps_inputs_and_targets_together(digits: Dataset) -> None:

@@ -203,5 +203,5 @@ def test_interrupted_training_publishes_nothing(store: ArtifactStore) -> None:
     assert "training" in process.stderr.read(10)  # the bar is there
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
-    assert errors.splitlines()[-1] == "python -m export: interrupted. Nothing was published."
+    assert errors.splitlines()[-1] == "python -m export: interrupted."
     assert (process.returncode, "Traceback" in errors, store.names()) == (130, False, [])

@@ -175,6 +175,14 @@ def test_golden_rows_that_do_not_fit_are_refused(
     assert store.names() == []
 
 
+@pytest.mark.parametrize("rows", [np.array([["a", "b", "c", "d"]]), np.ones((1, 4), np.complex64)])
+def test_golden_rows_of_another_kind_are_refused(
+    store: ArtifactStore, build: Build, candidate: MakeCandidate, rows: np.ndarray
+) -> None:
+    with pytest.raises(ValueError, match=r"^Golden rows of `x` must be float32\. Received: "):
+        publish(store, candidate(build(y=[layers.Dense(2)]), inputs={"x": rows}))
+
+
 def test_model_under_a_bad_name_is_refused(store: ArtifactStore, build: Build, candidate: MakeCandidate) -> None:
     with pytest.raises(ArtifactError, match=r"^A model's name has 1 to 100 letters"):
         publish(store, candidate(build(y=[layers.Dense(2)]), name="../tiny"))

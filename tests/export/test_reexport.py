@@ -31,7 +31,7 @@ def copied(published: Artifact, store: ArtifactStore) -> Artifact:
 def test_reexport_keeps_the_answers_and_records_the_parent(store: ArtifactStore, copied: Artifact) -> None:
     child = reexport(store, copied, layers=("tiny_layers",))
     wanted, got = read_golden(copied), read_golden(child)
-    assert (child.manifest.version, child.manifest.training.parent) == (2, 1)
+    assert (child.manifest.version, child.manifest.parent) == (2, 1)
     np.testing.assert_array_equal(got.inputs["x"], wanted.inputs["x"])
     np.testing.assert_allclose(got.outputs["y"], wanted.outputs["y"], atol=TOLERANCE)
     assert child.manifest.training.metrics == copied.manifest.training.metrics

@@ -180,7 +180,7 @@ def failing_with(error: BaseException) -> Callable[[], int]:
         (FileNotFoundError(2, "No such file", "x"), 1, "program: [Errno 2] No such file: 'x'\n"),
         (ValueError("One.\n\n  Two.\n"), 1, "program: One. Two.\n"),
         (ValueError(), 1, "program: ValueError\n"),
-        (KeyboardInterrupt(), 130, "\nprogram: interrupted. Nothing was published.\n"),
+        (KeyboardInterrupt(), 130, "\nprogram: interrupted.\n"),
     ],
 )
 def test_failure_is_one_line_without_a_traceback(

@@ -294,3 +294,15 @@ def test_threads_may_share_a_traced_model() -> None:
         outputs = list(pool.map(lambda batch: next(iter(run({"x": batch}).values())), batches))
     for batch, output in zip(batches, outputs, strict=True):
         np.testing.assert_array_equal(output, 2 * batch)
+
+
+def test_change_of_a_layers_own_base_class_counts_as_its_own(write_module: WriteModule, tmp_path: Path) -> None:
+    base = PLAIN.format(name="HeirBase")
+    write_module("heirs", base + "\nclass Heir(HeirBase):\n    pass\n")
+    registry.load_plugins(["heirs"])
+    inputs = keras.Input((2,), name="x")
+    keras.Model(inputs, registry.find("Heir")()(inputs)).save(tmp_path / "model.keras")
+    records = layer_records(tmp_path / "model.keras")
+    assert changed_layers(records) == []
+    write_module("heirs", base.replace("x * 2", "x * 3") + "\nclass Heir(HeirBase):\n    pass\n")
+    assert changed_layers(records) == ["Heir"]
