@@ -13,7 +13,7 @@ from service.engine import Engine, ModelIndex, ModelMetadata
 from service.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, ServiceError, UnsupportedMedia
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols import schema
-from service.protocols.tensors import decode
+from service.protocols.tensors import decode, describe
 
 _LONGEST_EXAMPLE = 1000
 _JSON = "application/json"
@@ -155,11 +155,8 @@ def _version_number(engine: Engine, name: str | None, version: str | None) -> in
 
 def _decode(body: bytes, signature: Signature) -> Tensors:
     instances = _instances(body)
-    may_hold_booleans = b"true" in body or b"false" in body
     columns = _columns(instances, [spec.name for spec in signature.inputs])
-    return {
-        spec.name: decode(spec, columns[spec.name], may_hold_booleans=may_hold_booleans) for spec in signature.inputs
-    }
+    return {spec.name: decode(spec, columns[spec.name]) for spec in signature.inputs}
 
 
 def _instances(body: bytes) -> list[Any]:
@@ -170,12 +167,10 @@ def _instances(body: bytes) -> list[Any]:
         reason = "NaN and Infinity are not JSON numbers" if is_not_finite else str(error)
         raise InvalidRequest(f"The body is not JSON: {reason}.") from error
     if not isinstance(document, dict) or document.keys() != {"instances"}:
-        found = f"the keys {sorted(document)}" if isinstance(document, dict) else f"a {type(document).__name__}"
-        raise InvalidRequest(f"The body must be an object with the one key `instances`. Received: {found}.")
+        raise InvalidRequest(f"The body must be an object with the one key `instances`. Received: {_found(document)}.")
     instances = document["instances"]
     if not isinstance(instances, list) or not instances:
-        found = "an empty list" if instances == [] else f"a {type(instances).__name__}"
-        raise InvalidRequest(f"`instances` must be a list of at least one row. Received: {found}.")
+        raise InvalidRequest(f"`instances` must be a list of at least one row. Received: {describe(instances)}.")
     return instances
 
 
@@ -186,9 +181,18 @@ def _columns(instances: list[Any], names: list[str]) -> dict[str, list[Any]]:
     wanted = set(names)
     for row, instance in enumerate(instances):
         if not isinstance(instance, dict) or instance.keys() != wanted:
-            found = f"the keys {sorted(instance)}" if isinstance(instance, dict) else f"a {type(instance).__name__}"
-            raise InvalidRequest(f"Each row must be an object with the keys {sorted(wanted)}. Row {row} is {found}.")
+            raise InvalidRequest(
+                f"Each row must be an object with the keys {', '.join(names)}. Row {row} is {_found(instance)}."
+            )
     return {name: [instance[name] for instance in instances] for name in names}
+
+
+def _found(value: Any) -> str:
+    """What came instead of an object with the right keys; cut, so that an answer stays short."""
+    if not isinstance(value, dict) or not value:
+        return "an empty object" if value == {} else describe(value)
+    keys = ", ".join(sorted(value))
+    return f"an object with the keys {keys if len(keys) <= _LONGEST_EXAMPLE else keys[:_LONGEST_EXAMPLE] + '…'}"
 
 
 def _answer(response: InferenceResponse, signature: Signature, *, labels: bool) -> dict[str, Any]:
