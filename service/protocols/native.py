@@ -101,8 +101,8 @@ def _example_request(metadata: ModelMetadata) -> Any:
 
 def _example_response(metadata: ModelMetadata) -> dict[str, Any]:
     outputs = {name: values[:1] for name, values in metadata.golden.outputs.items()}
-    response = InferenceResponse(outputs, metadata.name, metadata.version, metadata.runtime)
-    return _answer(response, metadata.signature, labels=False)
+    response = InferenceResponse(outputs, metadata.signature, metadata.name, metadata.version, metadata.runtime)
+    return _answer(response, labels=False)
 
 
 async def _predict(
@@ -110,11 +110,10 @@ async def _predict(
 ) -> Response:
     body = await _read_body(request)
     metadata = engine.metadata(name, _version_number(engine, name, version))
-    signature = metadata.signature
     if labels:
-        _check_labels(metadata)
+        _check_labels(metadata.name, metadata.signature)
     try:
-        inputs = _decode(body, signature)
+        inputs = _decode(body, metadata.signature)
         response = await engine.infer(InferenceRequest(inputs, metadata.name, metadata.version if version else None))
     except InvalidRequest as error:
         raise InvalidRequest(f"{error} {_hint(metadata)}") from error
@@ -123,7 +122,7 @@ async def _predict(
         "x-model-version": str(response.version),
         "x-runtime": response.runtime,
     }
-    return _json(_answer(response, signature, labels=labels), headers)
+    return _json(_answer(response, labels=labels), headers)
 
 
 async def _read_body(request: Request) -> bytes:
@@ -195,28 +194,26 @@ def _found(value: Any) -> str:
     return f"an object with the keys {keys if len(keys) <= _LONGEST_EXAMPLE else keys[:_LONGEST_EXAMPLE] + '…'}"
 
 
-def _answer(response: InferenceResponse, signature: Signature, *, labels: bool) -> dict[str, Any]:
+def _answer(response: InferenceResponse, *, labels: bool) -> dict[str, Any]:
     for name, values in response.outputs.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ServiceError(f"The model answered with NaN or Infinity in `{name}`, which JSON cannot carry.")
-    rows = _labelled(response, signature) if labels else _rows(response.outputs, signature.outputs)
+    rows = _labelled(response) if labels else _rows(response.outputs, response.signature.outputs)
     return {"predictions": rows, "model": response.model, "version": response.version}
 
 
-def _labelled(response: InferenceResponse, signature: Signature) -> list[dict[str, Any]]:
-    assert signature.labels is not None  # noqa: S101 - _check_labels saw to it
-    probabilities = response.outputs[signature.outputs[0].name]
+def _labelled(response: InferenceResponse) -> list[dict[str, Any]]:
+    labels = _check_labels(response.model, response.signature)
+    probabilities = response.outputs[response.signature.outputs[0].name]
     best = probabilities.argmax(axis=1)
-    return [
-        {"label": signature.labels[index], "probability": row[index]}
-        for index, row in zip(best, probabilities, strict=True)
-    ]
+    return [{"label": labels[index], "probability": row[index]} for index, row in zip(best, probabilities, strict=True)]
 
 
-def _check_labels(metadata: ModelMetadata) -> None:
-    signature = metadata.signature
-    if signature.labels is None or [spec.shape for spec in signature.outputs] != [(None, len(signature.labels))]:
-        raise InvalidRequest(f"`{metadata.name}` is no classifier with labels. Ask without ?labels=true.")
+def _check_labels(name: str, signature: Signature) -> tuple[str, ...]:
+    labels = signature.labels
+    if labels is None or [spec.shape for spec in signature.outputs] != [(None, len(labels))]:
+        raise InvalidRequest(f"`{name}` is no classifier with labels. Ask without ?labels=true.")
+    return labels
 
 
 def _rows(tensors: Tensors, specs: tuple[TensorSpec, ...]) -> list[Any]:
