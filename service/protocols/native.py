@@ -217,11 +217,16 @@ def _check_labels(name: str, signature: Signature) -> tuple[str, ...]:
 
 
 def _rows(tensors: Tensors, specs: tuple[TensorSpec, ...]) -> list[Any]:
-    columns = [tensors[spec.name].tolist() if spec.dtype == "string" else tensors[spec.name] for spec in specs]
+    columns = [_column(tensors[spec.name], spec) for spec in specs]
     if len(columns) == 1:
         return list(columns[0])
     names = [spec.name for spec in specs]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _column(values: np.ndarray, spec: TensorSpec) -> Any:
+    """One value a row, as orjson takes it: no strings of NumPy, and no memory order but C's."""
+    return values.tolist() if spec.dtype == "string" else np.ascontiguousarray(values)
 
 
 def _hint(metadata: ModelMetadata) -> str:

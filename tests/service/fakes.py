@@ -100,6 +100,7 @@ MODELS = {
     "counts": takes_and_gives("int32", 2, rows=[[1, -2]]),
     "ids": takes_and_gives("uint64", rows=[0, 2**64 - 1]),
     "flags": takes_and_gives("bool", 2, rows=[[True, False]]),
+    "wide": takes_and_gives("float32", 500, rows=[[0.25] * 500]),
     "words": takes_and_gives("string", 2, rows=[["alpha", "βeta"]]),
 }
 
