@@ -34,11 +34,12 @@ def decode(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
     values = np.array(rows, dtype=object)  # as they are: NumPy would else turn booleans and strings into one another
     leaves = values.ravel().tolist()
     strangers = set(map(type, leaves)) - types
-    if list in strangers:
-        raise InvalidRequest(_ragged_message(spec, rows))
-    if strangers:
-        row, value = next((row, value) for row, value in _leaves(rows) if type(value) in strangers)
+    others = strangers - {list}
+    if others:
+        row, value = next((row, value) for row, value in _leaves(rows) if type(value) in others)
         raise InvalidRequest(f"Input `{spec.name}` must hold {wanted}. Row {row} holds {describe(value)}.")
+    if strangers:
+        raise InvalidRequest(_ragged_message(spec, rows))
     if dtype.kind == "U":
         return _to_strings(spec, values, leaves)
     return _to_floats(spec, values, dtype) if dtype.kind == "f" else _to_exact(spec, rows, values, dtype)

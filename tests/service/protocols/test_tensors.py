@@ -122,6 +122,10 @@ def test_ragged_rows_are_named(rows: list[Any], message: str) -> None:
     assert refusal("float32", rows) == f"Input `x` must hold rows of one shape. {message}"
 
 
+def test_object_among_lists_is_named_rather_than_called_ragged() -> None:
+    assert refusal("float32", [[1, 2], {"x": [1, 2]}]) == "Input `x` must hold numbers. Row 1 holds an object."
+
+
 @pytest.mark.parametrize("depth", [64, 65, 900])
 def test_deep_nesting_is_refused(depth: int) -> None:
     assert refusal("float32", [nested(depth)]).startswith("Input `x` is nested too deeply")
