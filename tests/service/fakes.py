@@ -64,6 +64,8 @@ def _broken(inputs: Tensors, factor: np.float32) -> Tensors:
             raise RuntimeError("out of memory in /srv/secret/kernel.cc")
         case 404:
             return {"y": np.full_like(inputs["x"], np.nan)}
+        case 999:
+            threading.Event().wait()
     return {"y": inputs["x"] * factor}
 
 
