@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ def _broken(inputs: Tensors, factor: np.float32) -> Tensors:
         case 404:
             return {"y": np.full_like(inputs["x"], np.nan)}
         case 999:
+            logging.getLogger(__name__).warning("hanging")
             threading.Event().wait()
     return {"y": inputs["x"] * factor}
 
