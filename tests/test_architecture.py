@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.tensors",
         "models.artifact",
     ),
-    "service.server": ("service.settings",),
+    "service.server": ("service.engine", "service.settings"),
     "service": ("service", "models.artifact", "models.store", "models.command_line"),
 }
 """The longest prefix of a module's name says which of ours it may import."""

@@ -102,6 +102,7 @@ def test_our_faults_are_logged_in_one_line(client: TestClient, caplog: pytest.Lo
 def test_line_break_in_a_path_makes_no_second_line_in_the_log(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="service.errors")
     client.get("/raise/a%0AERROR forged: 1")
     assert caplog.messages == [r"GET '/raise/a\nERROR forged: 1': 503 'No `a\nERROR forged: 1`.'"]
 
