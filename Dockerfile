@@ -30,7 +30,10 @@ COPY export export
 RUN /opt/venv/bin/python -m export train --artifacts /artifacts
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin layerserve
+# TensorFlow will not start without a folder for temporary files. In a read-only container /tmp is none unless one is
+# mounted there; /usr/tmp is the last place Python looks, and /dev/shm is writable everywhere.
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin layerserve \
+    && ln -s /dev/shm /usr/tmp
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=trained /artifacts /artifacts
 WORKDIR /app

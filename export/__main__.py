@@ -35,6 +35,8 @@ class Train(TrainConfig, Command):  # type: ignore[misc] # pydantic merges the t
         store = ArtifactStore(self.artifacts)
         if self.if_missing and store.versions(DEFAULT_MODEL):
             return 0
+        with store.stage(DEFAULT_MODEL):
+            pass  # fails here where nothing can be written, not after the training
         with quiet_import():
             from export.datasets import load_digits  # noqa: PLC0415
             from export.publish import Candidate, golden_rows, publish  # noqa: PLC0415

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.command_line import Sizes
+
 
 class TrainConfig(BaseModel):
     """What decides the trained weights, beside the data. It goes into the manifest as it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hidden_units: tuple[int, ...] = Field((256, 256), min_length=1, description="Units of each hidden layer.")
+    hidden_units: Sizes = Field((256, 256), min_length=1, description="Units of each hidden layer.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Share of activations dropped in training.")
     epochs: int = Field(100, ge=1, description="Most passes over the training rows.")
     patience: int = Field(20, ge=1, description="Epochs without a better validation loss before training stops.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +57,6 @@ def load_digits() -> Dataset:
     pixels, targets = shipped.load_digits(return_X_y=True)
     labels = tuple(str(digit) for digit in range(10))
     return Dataset("digits", {"features": pixels.astype(np.float32)}, targets.astype(np.int64), labels)
-
-
-LOADERS: dict[str, Callable[[], Dataset]] = {"digits": load_digits}
 
 
 def split(dataset: Dataset, *, validation_fraction: float, test_fraction: float, seed: int) -> Split:

@@ -18,6 +18,7 @@ from models.artifact import (
     Manifest,
     Signature,
     Tensors,
+    TensorSpec,
     TrainingRecord,
     file_paths,
     file_record,
@@ -59,6 +60,7 @@ def publish(store: ArtifactStore, candidate: Candidate, *, layers: tuple[str, ..
         layers: Modules, beside `models.layers`, that define the model's custom layers.
 
     Raises:
+        ValueError: the golden rows are not the model's inputs, or the model cannot be exported.
         ProofError: the saved model is not the live one; the message says what differs.
         OSError: the disk is full or read-only.
     """
@@ -98,11 +100,42 @@ def golden_rows(train: Tensors, test: Tensors, *, count: int = 16) -> Tensors:
 
 
 def _golden(candidate: Candidate, signature: Signature) -> Golden:
-    outputs = eager(candidate.model, signature)(candidate.golden_inputs)
-    for name, values in outputs.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ProofError(f"The model answers golden rows with NaN or Infinity in `{name}`.")
-    return Golden(candidate.golden_inputs, outputs)
+    inputs = candidate.golden_inputs
+    names = [spec.name for spec in signature.inputs]
+    if sorted(inputs) != sorted(names):
+        raise ValueError(f"Golden rows must be given for {', '.join(names)}. Received: {', '.join(inputs) or 'none'}")
+    rows = {len(values) for values in inputs.values()}
+    if len(rows) > 1 or 0 in rows:
+        raise ValueError(f"Golden inputs must have the same number of rows, 1 at least. Received: {sorted(rows)}")
+    inputs = {spec.name: _as_promised(spec, inputs[spec.name]) for spec in signature.inputs}
+    outputs = eager(candidate.model, signature)(inputs)
+    for spec in signature.outputs:
+        _check_output(spec, outputs[spec.name], max(rows))
+    return Golden(inputs, outputs)
+
+
+def _as_promised(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
+    """Golden rows in the input's dtype, where that loses no more than precision."""
+    dtype = np.dtype(np.str_ if spec.dtype == "string" else spec.dtype)
+    is_text = values.dtype.kind == "U"
+    if is_text != (dtype.kind == "U") or not (is_text or np.can_cast(values.dtype, dtype, casting="same_kind")):
+        raise ValueError(f"Golden rows of `{spec.name}` must be {spec.dtype}. Received: {values.dtype}")
+    return values if is_text else values.astype(dtype)
+
+
+def _check_output(spec: TensorSpec, values: np.ndarray, rows: int) -> None:
+    promised = (rows, *spec.shape[1:])
+    dtype = "string" if values.dtype.kind == "U" else values.dtype.name
+    is_shape_kept = len(values.shape) == len(promised) and all(
+        size in (None, found) for size, found in zip(promised, values.shape, strict=True)
+    )
+    if not is_shape_kept or dtype != spec.dtype:
+        raise ProofError(
+            f"Output `{spec.name}` is {dtype}{values.shape} for {rows} golden rows, but the model promises "
+            f"{spec.dtype}{promised}. See the layer's compute_output_shape."
+        )
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ProofError(f"The model answers golden rows with NaN or Infinity in `{spec.name}`.")
 
 
 def _environment() -> dict[str, str]:

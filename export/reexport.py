@@ -7,7 +7,7 @@ from export.verify import ProofError
 from models import registry
 from models.artifact import Artifact
 from models.golden import compare, read_golden
-from models.loading import changed_layers, eager, load_model, signature_of
+from models.loading import changed_layers, eager, load_model, reason, signature_of
 from models.store import ArtifactStore
 
 
@@ -32,7 +32,11 @@ def reexport(store: ArtifactStore, parent: Artifact, *, layers: tuple[str, ...] 
     signature = signature_of(model, manifest.signature.labels)
     if signature != manifest.signature:
         raise ProofError(f"Under today's code the signature is {signature} instead of {manifest.signature}.")
-    comparison = compare(golden.outputs, eager(model, signature)(golden.inputs))
+    try:
+        outputs = eager(model, signature)(golden.inputs)
+    except Exception as error:  # a custom layer may raise anything when it is called
+        raise ProofError(_message(parent, (f"{type(error).__name__}: {reason(error)}",))) from error
+    comparison = compare(golden.outputs, outputs)
     if comparison.differences:
         raise ProofError(_message(parent, comparison.differences))
     candidate = Candidate(
@@ -52,5 +56,5 @@ def _message(parent: Artifact, differences: tuple[str, ...]) -> str:
     cause = f"The source of {', '.join(changed)} has changed since." if changed else "No layer's source has changed."
     return (
         f"Under today's code {manifest.name}@{manifest.version} does not answer as it did: "
-        f"{'; '.join(differences)}. {cause}"
+        f"{'; '.join(differences).rstrip('.')}. {cause}"
     )

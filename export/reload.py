@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,24 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.artifact import LayerRecord, Signature
+from models.golden import load_tensors, save_tensors
 from models.quiet import quiet_import
 
 with quiet_import():
     import keras
 
     from models import registry
-    from models.loading import ModelLoadError, layer_records, load_model, signature_of, traced
+    from models.loading import ModelLoadError, layer_records, load_model, reason, signature_of, traced
+
+_NUMBERED = re.compile(r"^variable(_\d+)?$")
 
 
-class Request(BaseModel):
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Request(_Message):
     """What to load. `inputs` is a `.npz` of the rows to answer, `outputs` the `.npz` to write."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Path
     layers: tuple[str, ...]
@@ -37,30 +43,25 @@ class Request(BaseModel):
     outputs: Path
 
 
-class Variable(BaseModel):
-    """One weight: its shape, dtype and a hash of its value."""
+class Variable(_Message):
+    """One weight: its name within its layer, its shape, dtype and a hash of its value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    name: str
     shape: tuple[int, ...]
     dtype: str
     sha256: str
 
 
-class Description(BaseModel):
-    """What a model is, apart from its answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Description(_Message):
+    """What a model is, apart from its answers; `variables` in the order in which Keras saves them."""
 
     signature: Signature
     config: dict[str, Any]
-    variables: dict[str, Variable]
+    variables: tuple[Variable, ...]
 
 
-class Answer(BaseModel):
+class Answer(_Message):
     """What the fresh process found: a description and the layers it used, or why it could not load the model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     error: str | None = None
     description: Description | None = None
@@ -73,7 +74,7 @@ def describe(model: keras.Model, labels: tuple[str, ...] | None) -> Description:
     The states of random generators are no weights: Keras does not save them, and inference does not use them.
     """
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(model.get_config()), sort_keys=True))
-    variables = {variable.path: _describe_variable(variable) for variable in model.weights}
+    variables = tuple(_describe_variable(variable) for variable in model.weights)
     return Description(signature=signature_of(model, labels), config=config, variables=variables)
 
 
@@ -83,17 +84,21 @@ def answer(request: Request) -> Answer:
         registry.load_plugins(request.layers)
         model = load_model(request.model)
         description = describe(model, request.labels)
-        with np.load(request.inputs, allow_pickle=False) as inputs:
-            outputs = traced(model, description.signature)(dict(inputs))
+        outputs = traced(model, description.signature)(load_tensors(request.inputs, "inputs"))
     except ModelLoadError as error:
         return Answer(error=str(error))
-    np.savez(request.outputs, allow_pickle=False, **outputs)
+    except Exception as error:  # a custom layer may raise anything when it is imported, built or called
+        return Answer(error=f"{type(error).__name__}: {reason(error)}")
+    save_tensors(request.outputs, outputs=outputs)
     return Answer(description=description, layers=layer_records(request.model))
 
 
 def _describe_variable(variable: keras.Variable) -> Variable:
     value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
-    return Variable(shape=value.shape, dtype=str(variable.dtype), sha256=hashlib.sha256(value.tobytes()).hexdigest())
+    # A weight without a name gets a number that counts through the process, and its path depends on who built it.
+    name = _NUMBERED.sub("variable", variable.name)
+    digest = hashlib.sha256(value.tobytes()).hexdigest()
+    return Variable(name=name, shape=value.shape, dtype=str(variable.dtype), sha256=digest)
 
 
 def _main(request_file: str, answer_file: str) -> None:

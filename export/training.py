@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -46,18 +46,19 @@ def train(config: TrainConfig, dataset: Dataset, *, show_progress: bool = True) 
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    model.fit(
-        features,
-        parts.train.targets,
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        validation_data=(parts.validation.inputs["features"], parts.validation.targets),
-        callbacks=[
-            keras.callbacks.EarlyStopping(patience=config.patience, restore_best_weights=True),
-            _Progress(config.epochs, disable=not show_progress),
-        ],
-        verbose=0,
-    )
+    with tqdm(total=config.epochs, desc="training", unit="epoch", disable=not show_progress) as bar:
+        model.fit(
+            features,
+            parts.train.targets,
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            validation_data=(parts.validation.inputs["features"], parts.validation.targets),
+            callbacks=[
+                keras.callbacks.EarlyStopping(patience=config.patience, restore_best_weights=True),
+                _Progress(bar),
+            ],
+            verbose=0,
+        )
     # The same layers without the optimizer, whose state would triple the saved file.
     inference_model = keras.Model(model.input, model.output, name=model.name)
     return TrainResult(inference_model, parts, _metrics(model, parts.test))
@@ -85,9 +86,9 @@ def _metrics(model: keras.Model, test: Dataset) -> dict[str, float]:
 class _Progress(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
     """One bar over the epochs, with the time left and the validation figures."""
 
-    def __init__(self, epochs: int, *, disable: bool) -> None:
+    def __init__(self, bar: tqdm[NoReturn]) -> None:
         super().__init__()
-        self.bar = tqdm(total=epochs, desc="training", unit="epoch", disable=disable)
+        self.bar = bar
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras names it
         figures = logs or {}
@@ -96,6 +97,3 @@ class _Progress(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships n
             f"validation accuracy {figures['val_accuracy']:.3f}"
         )
         self.bar.update()
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras names it
-        self.bar.close()

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from export.reload import Answer, Description, Request
+from export.reload import Answer, Description, Request, Variable
 from models.artifact import Artifact, LayerRecord, Manifest, Tensors
-from models.golden import Golden, compare, read_golden
+from models.golden import Golden, compare, load_tensors, read_golden, save_tensors
 
 _TIMEOUT_SECONDS = 900
 _HASH_SEED = "20250417"
@@ -91,13 +89,12 @@ def _reload(
         request = Request(
             model=path.resolve(), layers=layers, labels=labels, inputs=folder / "in.npz", outputs=folder / "out.npz"
         )
-        np.savez(request.inputs, allow_pickle=False, **inputs)
+        save_tensors(request.inputs, inputs=inputs)
         (folder / "request.json").write_text(request.model_dump_json())
         answer = _run(folder / "request.json", folder / "answer.json")
         if answer.error is not None:
-            raise ProofError(f"A fresh process cannot load the saved model. {answer.error}")
-        with np.load(request.outputs, allow_pickle=False) as outputs:
-            return answer, dict(outputs)
+            raise ProofError(f"A fresh process cannot load and run the saved model. {answer.error}")
+        return answer, load_tensors(request.outputs, "outputs")
 
 
 def _run(request: Path, answer: Path) -> Answer:
@@ -115,6 +112,8 @@ def _run(request: Path, answer: Path) -> Answer:
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ProofError(f"A fresh process failed on the saved model: {lines[-1]}")
+    if not answer.exists():
+        raise ProofError("A fresh process ended on the saved model without an answer: a layer must have ended it.")
     return Answer.model_validate_json(answer.read_bytes())
 
 
@@ -122,17 +121,21 @@ def _differences(expected: Description, found: Description) -> list[str]:
     lines = []
     if expected.signature != found.signature:
         lines.append(f"the signature is {found.signature} instead of {expected.signature}")
-    missing, strange = expected.variables.keys() - found.variables, found.variables.keys() - expected.variables
-    lines += [f"weight `{path}` is missing after the reload" for path in sorted(missing)]
-    lines += [f"weight `{path}` exists only after the reload" for path in sorted(strange)]
-    for path in sorted(expected.variables.keys() & found.variables):
-        wanted, got = expected.variables[path], found.variables[path]
-        if (wanted.shape, wanted.dtype) != (got.shape, got.dtype):
-            lines.append(f"weight `{path}` is {got.dtype}{got.shape} instead of {wanted.dtype}{wanted.shape}")
-        elif wanted != got:
-            lines.append(f"weight `{path}` has other values after the reload")
+    if len(expected.variables) != len(found.variables):
+        lines.append(f"there are {len(found.variables)} weights instead of {len(expected.variables)}")
+    for number, pair in enumerate(zip(expected.variables, found.variables, strict=False), start=1):
+        lines += _weight_differences(f"weight {number}", *pair)
     lines += _config_differences(expected.config, found.config, "config")
     return lines
+
+
+def _weight_differences(weight: str, wanted: Variable, got: Variable) -> Iterator[str]:
+    if wanted.name != got.name:
+        yield f"{weight} is named `{got.name}` instead of `{wanted.name}`"
+    elif (wanted.shape, wanted.dtype) != (got.shape, got.dtype):
+        yield f"{weight} `{got.name}` is {got.dtype}{got.shape} instead of {wanted.dtype}{wanted.shape}"
+    elif wanted != got:
+        yield f"{weight} `{got.name}` has other values after the reload"
 
 
 def _config_differences(expected: Any, found: Any, where: str) -> Iterator[str]:
@@ -142,7 +145,7 @@ def _config_differences(expected: Any, found: Any, where: str) -> Iterator[str]:
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
         for index, pair in enumerate(zip(expected, found, strict=True)):
             yield from _config_differences(*pair, f"{where}[{index}]")
-    elif expected != found:
+    elif repr(expected) != repr(found):  # NaN equals NaN here
         yield f"`{where}` is {found!r} instead of {expected!r}"
 
 

@@ -154,11 +154,13 @@ class Artifact:
         """Where the model lies in the format `name`, such as `keras`.
 
         Raises:
-            ArtifactError: the version has no such format.
+            ArtifactError: the version has no such format, or the manifest gives no checksum of it.
         """
         record = self.manifest.formats.get(name)
         if record is None:
             raise ArtifactError(f"The version has no format `{name}`. It has: {', '.join(self.manifest.formats)}.")
+        if record.path not in self.manifest.files:
+            raise ArtifactError(f"The format `{name}` is in `{record.path}`, which is not among the manifest's files.")
         return self.path / record.path
 
     def verify_files(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict, SettingsError, get_subcommand
 
 ENV_PREFIX = "LAYERSERVE_"
@@ -26,6 +26,9 @@ def _split(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Several names: a flag given several times, or one text with commas."""
+
+Sizes = Annotated[tuple[PositiveInt, ...], NoDecode, BeforeValidator(_split)]
+"""Several whole numbers from 1, given as `Names` are."""
 
 
 class Command(BaseSettings):
@@ -85,18 +88,21 @@ def guarded(run: Callable[[], int], *, prog: str) -> int:
         return run()
     except (ValueError, OSError) as error:
         logging.getLogger(__name__).debug("The command failed", exc_info=True)
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(f"{prog}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted. Nothing was published.", file=sys.stderr)
+        print(f"\n{prog}: interrupted.", file=sys.stderr)
         return 130
 
 
 def _mistakes(error: ValidationError) -> list[str]:
-    return [
-        f"`{item['loc'][-1]}`: {item['msg']}. Received: {item['input']}" if item["loc"] else str(item["msg"])
-        for item in error.errors()
-    ]
+    """One line a field, the first of its mistakes; an item of a list counts as its field."""
+    lines: dict[str, str] = {}
+    for item in error.errors():
+        field = next((part for part in reversed(item["loc"]) if isinstance(part, str)), None)
+        line = f"`{field}`: {item['msg']}. Received: {item['input']}" if field else item["msg"]
+        lines.setdefault(field or item["msg"], line)
+    return list(lines.values())
 
 
 def _first_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ Whoever loads a version, in whatever way, replays them first and serves only if 
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,20 @@ class Comparison:
 
 def write_golden(directory: Path, golden: Golden) -> None:
     """Writes `golden.npz`, the same bytes for the same arrays."""
-    arrays = {f"inputs/{name}": value for name, value in golden.inputs.items()}
-    arrays |= {f"outputs/{name}": value for name, value in golden.outputs.items()}
-    np.savez(directory / GOLDEN, allow_pickle=False, **arrays)
+    save_tensors(directory / GOLDEN, inputs=golden.inputs, outputs=golden.outputs)
+
+
+def save_tensors(path: Path, **groups: Tensors) -> None:
+    """Writes groups of tensors to a `.npz` file, as `group/name`: a tensor may have any name."""
+    arrays = {f"{group}/{name}": values for group, tensors in groups.items() for name, values in tensors.items()}
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def load_tensors(path: Path, group: str) -> Tensors:
+    """Reads one group of what `save_tensors` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        prefix = f"{group}/"
+        return {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}
 
 
 def read_golden(artifact: Artifact) -> Golden:
@@ -48,10 +60,11 @@ def read_golden(artifact: Artifact) -> Golden:
     Raises:
         ArtifactError: they are not what the signature says.
     """
+    path = artifact.path / GOLDEN
     try:
-        with np.load(artifact.path / GOLDEN, allow_pickle=False) as arrays:
-            golden = Golden(_with_prefix(arrays, "inputs/"), _with_prefix(arrays, "outputs/"))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path):  # NumPy leaves a damaged file open, and takes files of other kinds
+            golden = Golden(load_tensors(path, "inputs"), load_tensors(path, "outputs"))
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactError(f"`{GOLDEN}` cannot be read: {type(error).__name__}.") from error
     signature = artifact.manifest.signature
     names = [spec.name for spec in signature.inputs], [spec.name for spec in signature.outputs]
@@ -82,7 +95,7 @@ def _compare_array(name: str, wanted: np.ndarray, got: np.ndarray, tolerance: fl
     with np.errstate(invalid="ignore"):
         error = np.abs(wide - got.astype(np.float64))
         different = ~(error <= tolerance * np.maximum(1.0, np.abs(wide)))
-    largest = float(np.nan_to_num(error, nan=np.inf).max())
+    largest = float(np.where(np.isnan(error), np.inf, error).max())
     if not different.any():
         return largest, None
     return largest, f"output `{name}`: {_rows(different)} differ by more than {tolerance:g}, at most by {largest:.3g}"
@@ -91,7 +104,3 @@ def _compare_array(name: str, wanted: np.ndarray, got: np.ndarray, tolerance: fl
 def _rows(different: np.ndarray) -> str:
     rows = np.asarray(different.reshape(len(different), -1).any(axis=1))
     return f"{int(rows.sum())} of {len(rows)} golden rows"
-
-
-def _with_prefix(arrays: np.lib.npyio.NpzFile, prefix: str) -> Tensors:
-    return {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}

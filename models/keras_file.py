@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,8 @@ class KerasFileError(ValueError):
 class ObjectReference:
     """A custom class or function that a model was saved with.
 
-    `registered_name` is `package>Name`, or the bare name where nobody registered it.
+    `registered_name` is `package>Name`, or the bare name where nobody registered it. A function of Keras's own, which
+    looks like one that nobody registered, counts as custom here.
     """
 
     module: str | None
@@ -35,12 +37,15 @@ class ObjectReference:
 
 
 def custom_objects_in(path: Path) -> list[ObjectReference]:
-    """The custom objects that the model in `path` needs, each once, in order of appearance.
+    """The custom objects that the model in `path` needs to answer, each once, in order of appearance.
+
+    Losses and metrics that it was compiled with are left out: it is never loaded with them.
 
     Raises:
         KerasFileError: the file is not a `.keras` file, or holds what such a file never does.
     """
-    return list(dict.fromkeys(_references(read_config(path))))
+    config = {key: value for key, value in read_config(path).items() if key != "compile_config"}
+    return list(dict.fromkeys(_references(config)))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -53,7 +58,10 @@ def read_config(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path.stat().st_size)
             config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, RecursionError, UnicodeDecodeError) as error:
+    except KerasFileError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError) as error:
+        # RuntimeError: an encrypted member, an unknown compression, too deep a configuration.
         raise KerasFileError(f"`{path.name}` is not a whole .keras file: {error}.") from error
     if not isinstance(config, dict):
         raise KerasFileError(f"`{path.name}` holds no model configuration.")
@@ -67,7 +75,7 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
         raise KerasFileError("The .keras file holds a member twice.")
     for name in names:
         parts = PurePosixPath(name).parts
-        if name not in _MEMBERS and (parts[0] != "assets" or ".." in parts):
+        if name not in _MEMBERS and (parts[:1] != ("assets",) or ".." in parts):
             raise KerasFileError(f"The .keras file holds a member that Keras never writes: {name!r}.")
     if archive.getinfo("config.json").file_size > _MAX_CONFIG_BYTES:
         raise KerasFileError(f"The model's configuration is larger than {_MAX_CONFIG_BYTES} bytes.")
@@ -90,12 +98,15 @@ def _references(value: Any) -> Iterator[ObjectReference]:
 
 
 def _reference(item: dict[str, Any]) -> ObjectReference | None:
-    class_name, registered_name, module = (item.get(key) for key in ("class_name", "registered_name", "module"))
-    if not isinstance(class_name, str) or not isinstance(registered_name, str):
+    class_name, module = item.get("class_name"), item.get("module")
+    registered_name = item.get("registered_name") or class_name
+    if not isinstance(class_name, str) or not isinstance(registered_name, str) or "config" not in item:
         return None
-    if class_name == "function":
-        name = item.get("config")
-        return ObjectReference(module, class_name, name) if isinstance(name, str) and module != "builtins" else None
+    if class_name == "function":  # Keras writes the module `builtins` for every function
+        name = item["config"]
+        return ObjectReference(None, class_name, name) if isinstance(name, str) else None
+    if module is None and registered_name == class_name:  # a value of Keras's own, such as `__tensor__`
+        return None
     if isinstance(module, str) and (module == "keras" or module.startswith("keras.")) and registered_name == class_name:
         return None
-    return ObjectReference(module, class_name, registered_name)
+    return ObjectReference(module if isinstance(module, str) else None, class_name, registered_name)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -17,8 +19,13 @@ import tensorflow as tf
 
 from models import layers as _registers_our_layers  # noqa: F401
 from models import registry
-from models.artifact import LayerRecord, Signature, Tensors, TensorSpec
+from models.artifact import DType, LayerRecord, Signature, Tensors, TensorSpec
 from models.keras_file import KerasFileError, ObjectReference, custom_objects_in
+
+_KERAS_FUNCTIONS = (keras.activations, keras.losses, keras.metrics)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LIBRARIES = {"builtins", "keras", "tensorflow"}
+_MAX_REASON = 500
 
 
 class ModelLoadError(ValueError):
@@ -32,7 +39,7 @@ def load_model(path: Path) -> keras.Model:
         ModelLoadError: a custom object is unknown here, or Keras refuses the file.
     """
     try:
-        references = custom_objects_in(path)
+        references = _references(path)
     except KerasFileError as error:
         raise ModelLoadError(str(error)) from error
     known = registry.custom_objects()
@@ -42,16 +49,14 @@ def load_model(path: Path) -> keras.Model:
     try:
         return keras.saving.load_model(path, custom_objects=known, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises a dozen kinds for a bad file
-        raise ModelLoadError(
-            f"Keras cannot load `{path.name}`: {type(error).__name__}: {_first_line(error)}"
-        ) from error
+        raise ModelLoadError(f"Keras cannot load `{path.name}`: {type(error).__name__}: {reason(error)}") from error
 
 
 def layer_records(path: Path) -> dict[str, LayerRecord]:
     """Each custom object that the `.keras` file needs: where it comes from here, and a hash of its source."""
     return {
         reference.registered_name: LayerRecord(module=found.__module__, source_sha256=_source_sha256(found))
-        for reference in custom_objects_in(path)
+        for reference in _references(path)
         if (found := _resolve(reference)) is not None
     }
 
@@ -69,7 +74,7 @@ def signature_of(model: keras.Model, labels: tuple[str, ...] | None = None) -> S
     """The names, dtypes and shapes of a built model's inputs and outputs.
 
     Raises:
-        ValueError: the model has no symbolic inputs, a fixed batch size, or a name twice.
+        ValueError: the model has no symbolic inputs, a fixed batch size, a dtype that NumPy lacks, or a name twice.
     """
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise ValueError(
@@ -96,6 +101,12 @@ def traced(model: keras.Model, signature: Signature) -> Callable[[Tensors], Tens
     return _call_with_arrays(function.get_concrete_function(), signature)
 
 
+def reason(error: Exception) -> str:
+    """What an error of Keras says, in one line: without colours and without the arguments of the failed call."""
+    text = _COLOUR.sub("", str(error)).split("Arguments received by")[0]
+    return textwrap.shorten(text, _MAX_REASON, placeholder=" ...") or "no message"
+
+
 def _by_names(model: keras.Model) -> Callable[[Any], Any]:
     named = keras.Model(_named_inputs(model), _named_outputs(model))
     return lambda inputs: named(inputs, training=False)
@@ -109,12 +120,28 @@ def _call_with_arrays(call: Callable[[Any], Any], signature: Signature) -> Calla
     return run
 
 
+def _references(path: Path) -> list[ObjectReference]:
+    """The custom objects that the file needs, without the functions that are Keras's own."""
+    return [
+        reference
+        for reference in custom_objects_in(path)
+        if not (reference.class_name == "function" and _is_keras_function(reference.registered_name))
+    ]
+
+
+def _is_keras_function(name: str) -> bool:
+    return any(inspect.isfunction(getattr(module, name, None)) for module in _KERAS_FUNCTIONS)
+
+
 def _resolve(reference: ObjectReference) -> Any:
     return registry.find(reference.registered_name)
 
 
 def _missing_message(path: Path, missing: list[ObjectReference]) -> str:
-    names = ", ".join(f"`{reference.registered_name}` (defined in {reference.module})" for reference in missing)
+    names = ", ".join(
+        f"`{reference.registered_name}`" + (f" (defined in {reference.module})" if reference.module else "")
+        for reference in missing
+    )
     modules = ",".join(dict.fromkeys(reference.module or "your.module" for reference in missing))
     return (
         f"`{path.name}` needs custom objects that are not known here: {names}. "
@@ -123,8 +150,11 @@ def _missing_message(path: Path, missing: list[ObjectReference]) -> str:
 
 
 def _source_sha256(value: Any) -> str | None:
+    """A hash of the source of a function, or of a class and those of its bases that are not a library's."""
+    family = inspect.getmro(value) if inspect.isclass(value) else (value,)
+    own = [item for item in family if item is value or item.__module__.partition(".")[0] not in _LIBRARIES]
     try:
-        return hashlib.sha256(inspect.getsource(value).encode()).hexdigest()
+        return hashlib.sha256("".join(map(inspect.getsource, own)).encode()).hexdigest()
     except (OSError, TypeError):  # no source file: an interactive session, or a compiled module
         return None
 
@@ -134,6 +164,8 @@ def _named_inputs(model: keras.Model) -> dict[str, Any]:
 
 
 def _named_outputs(model: keras.Model) -> dict[str, Any]:
+    if isinstance(model, keras.Sequential):
+        return {model.layers[-1].name: model.outputs[0]}
     names = list(model.output) if isinstance(model.output, dict) else list(model.output_names)
     tensors = [model.output[name] for name in names] if isinstance(model.output, dict) else model.outputs
     return _by_name(names, tensors, "outputs")
@@ -148,13 +180,12 @@ def _by_name(names: list[str], tensors: list[Any], what: str) -> dict[str, Any]:
 def _spec(name: str, tensor: Any) -> TensorSpec:
     if not tensor.shape or tensor.shape[0] is not None:
         raise ValueError(f"`{name}` must have a free batch size as axis 0. Received: shape={tuple(tensor.shape)}")
-    return TensorSpec(name=name, dtype=keras.backend.standardize_dtype(tensor.dtype), shape=tuple(tensor.shape))
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if dtype not in get_args(DType):
+        raise ValueError(f"`{name}` must have a dtype that NumPy has: cast it in the model. Received: dtype={dtype}")
+    return TensorSpec(name=name, dtype=dtype, shape=tuple(tensor.shape))
 
 
 def _to_numpy(tensor: tf.Tensor) -> np.ndarray:
     array: np.ndarray = tensor.numpy()
     return np.char.decode(array.astype(np.bytes_), "utf-8") if array.dtype == np.object_ else array
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else "no message"

@@ -23,6 +23,7 @@ from models.artifact import MANIFEST, Artifact, ArtifactError, Manifest, ModelNa
 
 PIN = "pin.json"
 _STAGING_PREFIX = ".staging-"
+_GUARD_SUFFIX = ".lock"
 _NAME = TypeAdapter(ModelName)
 _REFERENCE = re.compile(r"(?P<name>[^@]+)(?:@(?P<version>[1-9][0-9]*))?")
 
@@ -102,7 +103,7 @@ class ArtifactStore:
             version = json.loads(content)["version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"`{PIN}` of `{name}` cannot be read. Pin the version again, or unpin it.") from error
-        if not isinstance(version, int) or version < 1:
+        if type(version) is not int or version < 1:  # JSON's true is an int to Python
             raise ArtifactError(f"`{PIN}` of `{name}` must hold a version number. Received: {version!r}")
         return version
 
@@ -180,17 +181,18 @@ def _version_number(entry: Path) -> int | None:
 
 
 def _guard_path(staging: Path) -> Path:
-    return staging.with_name(staging.name + ".lock")
+    return staging.with_name(staging.name + _GUARD_SUFFIX)
 
 
 def _sweep(folder: Path) -> None:
-    """Removes the staging folders whose process is gone. Call it under the folder's lock."""
-    for staging in [path for path in folder.glob(f"{_STAGING_PREFIX}*") if path.is_dir()]:
+    """Removes the staging folders and guards whose process is gone. Call it under the folder's lock."""
+    for name in {path.name.removesuffix(_GUARD_SUFFIX) for path in folder.glob(f"{_STAGING_PREFIX}*")}:
+        staging = folder / name
         try:
             guard = _lock(_guard_path(staging), fcntl.LOCK_NB)
         except BlockingIOError:
             continue
-        shutil.rmtree(staging)
+        shutil.rmtree(staging, ignore_errors=True)  # its own process may be removing it too
         _guard_path(staging).unlink(missing_ok=True)
         os.close(guard)
 

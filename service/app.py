@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from models.artifact import Artifact
 from models.store import ArtifactStore
@@ -47,7 +48,8 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
         yield
         await engine.stop()
 
-    app = FastAPI(title="Layerserve", description=_DESCRIPTION, lifespan=lifespan)
+    # /docs brings its own scripts, so the page needs no internet and no third party learns of its use.
+    app = FastAPIOffline(title="Layerserve", description=_DESCRIPTION, lifespan=lifespan)
     app.state.settings = settings
     app.include_router(native.router)
     errors.install(app)
@@ -65,6 +67,7 @@ def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Calla
         except (AttributeError, ServiceError):  # not started, nothing loaded, or several models
             return bare
         filled = copy.deepcopy(bare)
+        example = native.example(metadata)
         values = {"name": metadata.name, "version": str(metadata.version)}
         for path in filled["paths"].values():
             for operation in path.values():
@@ -72,9 +75,8 @@ def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Calla
                     if parameter["name"] in values:
                         parameter["example"] = values[parameter["name"]]
                 if "requestBody" in operation:
-                    operation["requestBody"]["content"]["application/json"]["example"] = native.example_request(
-                        metadata
-                    )
+                    operation["requestBody"]["content"]["application/json"]["example"] = example["request"]
+                    operation["responses"]["200"]["content"]["application/json"]["example"] = example["response"]
         return filled
 
     return document

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from models.artifact import Signature
@@ -82,7 +83,8 @@ class Engine:
             return "The loader has stopped; restart the service."
         name = self.default_model()
         names = [name] if name else self._repository.names()
-        if any(self._repository.current(name) for name in names):
+        # Without a default every model counts, so all must have had their turn to load.
+        if any(self._repository.current(name) for name in names) and (name or self._has_reconciled):
             return None
         if not self._has_reconciled:
             return "The models are being loaded."
@@ -135,17 +137,18 @@ class Engine:
             InvalidRequest: the inputs are not what the signature says.
         """
         name = self._find(request.model, request.version).artifact.manifest.name
-        with self._repository.lease(name) as model:
+        with ExitStack() as stack:
+            model = stack.enter_context(self._repository.lease(name))
             if model is None or request.version not in {None, model.version}:
                 raise NotReady(f"`{name}` has just been replaced. Send the request again.")
-            check_inputs(model.artifact.manifest.signature, request.inputs)
+            signature = model.artifact.manifest.signature
+            check_inputs(signature, request.inputs)
             running = asyncio.get_running_loop().run_in_executor(self._workers, model.runtime.run, request.inputs)
-            try:
-                outputs = await asyncio.shield(running)
-            except asyncio.CancelledError:
-                await asyncio.wait([running])  # the runtime must not be closed under a running inference
-                raise
-            return InferenceResponse(outputs, name, model.version, model.runtime.name)
+            # A caller may leave, but the runtime must not be closed under a running inference.
+            lease = stack.pop_all()
+            running.add_done_callback(lambda _: lease.close())
+        outputs = await asyncio.shield(running)
+        return InferenceResponse(outputs, signature, name, model.version, model.runtime.name)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

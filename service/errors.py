@@ -19,6 +19,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _parameter_error)
+    app.add_exception_handler(ClientDisconnect, _client_left)
     app.add_exception_handler(Exception, _unforeseen_error)
 
 
@@ -80,7 +82,8 @@ async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
     if error.status >= 500:
         level = logging.INFO if isinstance(error, NotReady) else logging.ERROR
-        _log.log(level, "%s %s: %d %s", request.method, request.url.path, error.status, error)
+        # Quoted, since a client chose part of it and a line break would look like another event.
+        _log.log(level, "%s %r: %d %r", request.method, request.scope["path"], error.status, str(error))
     return render(error.status, str(error), error.headers)
 
 
@@ -89,10 +92,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        return render(404, f"There is nothing at {request.url.path}. GET /docs lists what there is.", headers)
+        return render(404, f"There is nothing at {request.scope['path']}. GET /docs lists what there is.", headers)
     if error.status_code == 405:
         allowed = headers.get("Allow", "another method")
-        return render(405, f"{request.url.path} takes {allowed}. Received: {request.method}.", headers)
+        return render(405, f"{request.scope['path']} takes {allowed}. Received: {request.method}.", headers)
     return render(error.status_code, str(error.detail), headers)
 
 
@@ -101,6 +104,11 @@ async def _parameter_error(request: Request, error: Exception) -> Response:  # n
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     first = error.errors()[0]
     return render(400, f"Parameter `{first['loc'][-1]}`: {first['msg']}. Received: {first['input']}.")
+
+
+async def _client_left(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
+    """Nobody reads this answer; without it, a caller who hangs up would be logged as a fault of ours."""
+    return render(400, "The client left before its request had arrived.")
 
 
 async def _unforeseen_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - uvicorn logs it

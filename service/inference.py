@@ -19,9 +19,10 @@ class InferenceRequest:
 
 @dataclass(frozen=True)
 class InferenceResponse:
-    """The answer, in the rows' order, and who gave it."""
+    """The answer, in the rows' order, and who gave it: the version may have been replaced since the request came."""
 
     outputs: Tensors
+    signature: Signature
     model: str
     version: int
     runtime: str

@@ -7,6 +7,7 @@ its checksums match, it loads, and its golden answers agree; until then the vers
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from service.runtimes import Runtime
 _log = logging.getLogger(__name__)
 
 LoadRuntime = Callable[[Artifact], Runtime]
+
+# A path's folders. Keras and layer modules may name paths in their errors; clients see only the last part.
+_FOLDERS = re.compile(r"(?<![\w./~-])~?/(?:[^/\s'\"`:;,()]+/)+")
 
 
 class State(StrEnum):
@@ -56,13 +60,21 @@ class LoadedModel:
         return self.artifact.manifest.version
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """Why a version was refused, and what its files were then."""
+
+    fingerprint: tuple[object, ...]
+    reason: str
+
+
 @dataclass
 class _Slot:
     """All that is known of one model name."""
 
     current: LoadedModel | None = None
     statuses: dict[int, VersionStatus] = field(default_factory=dict)
-    failed: dict[int, tuple[object, ...]] = field(default_factory=dict)
+    failed: dict[int, _Failure] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -123,6 +135,9 @@ class ModelRepository:
                 self._reconcile_model(name, self._slots[name])
             except OSError as error:
                 self._slots[name].problem = f"The artifacts folder cannot be read: {error.strerror}."
+            except Exception as error:  # whatever lies on the disk, the other models are looked at
+                _log.exception("%s cannot be looked at.", name)
+                self._slots[name].problem = f"Its versions cannot be looked at: {type(error).__name__}."
         for name in sorted(self._slots.keys() - names):
             _log.info("%s has no version left; it is no longer served.", name)
             self._swap(self._slots[name], None)
@@ -154,8 +169,10 @@ class ModelRepository:
     def _ensure(self, name: str, version: int, slot: _Slot) -> str:
         """Makes `version` serve; gives the reason where it cannot."""
         fingerprint = _fingerprint(self._store.root / name / str(version))
-        if slot.failed.get(version) == fingerprint:
-            return slot.statuses[version].reason
+        failure = slot.failed.get(version)
+        if failure and failure.fingerprint == fingerprint:
+            slot.statuses = {**slot.statuses, version: VersionStatus(State.UNAVAILABLE, failure.reason)}
+            return failure.reason
         try:
             artifact = self._store.open(name, version)
             if slot.current and (slot.current.version, slot.current.artifact.digest) == (version, artifact.digest):
@@ -165,9 +182,10 @@ class ModelRepository:
             self._swap(slot, self._load(artifact))
         except Exception as error:  # a model's own code may raise anything while it loads
             expected = isinstance(error, ValueError)
-            reason = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
-            _log.error("%s@%d is not served: %s", name, version, reason, exc_info=not expected)
-            slot.failed[version] = fingerprint
+            message = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
+            _log.error("%s@%d is not served: %s", name, version, message, exc_info=not expected)
+            reason = _FOLDERS.sub("", message)
+            slot.failed[version] = _Failure(fingerprint, reason)
             slot.statuses = {**slot.statuses, version: VersionStatus(State.UNAVAILABLE, reason)}
             return reason
         slot.failed.pop(version, None)
@@ -188,7 +206,7 @@ class ModelRepository:
                 raise ArtifactError(f"The golden answers are not reproduced: {'; '.join(comparison.differences)}.")
             runtime.run(_first_row(golden.inputs))
         except BaseException:
-            runtime.close()
+            _close(runtime)
             raise
         return LoadedModel(artifact, runtime, golden)
 
@@ -200,14 +218,22 @@ class ModelRepository:
             old.retired = True
             idle = old.leases == 0
         if idle:
-            old.runtime.close()
+            _close(old.runtime)
 
     def _release(self, model: LoadedModel) -> None:
         with self._lock:
             model.leases -= 1
             last = model.retired and model.leases == 0
         if last:
-            model.runtime.close()
+            _close(model.runtime)
+
+
+def _close(runtime: Runtime) -> None:
+    """Closes a runtime that nobody uses any more; its failure must not reach whoever happened to be the last."""
+    try:
+        runtime.close()
+    except Exception:
+        _log.exception("A %s runtime failed to close.", runtime.name)
 
 
 def _first_row(inputs: Tensors) -> Tensors:

@@ -1,27 +1,32 @@
 """The process: uvicorn, with our answer to signals.
 
 SIGTERM makes `/health/ready` say no, goes on accepting for `drain_delay`, then stops listening, lets what is in flight
-finish, and ends with 0. SIGINT does the same without the delay. A second signal ends at once. SIGHUP looks at the
-artifacts folder now.
+finish, and ends with 0. SIGINT does the same without the delay. What still runs after `drain_timeout` is left behind,
+and a second signal ends at once; both end with another code. SIGHUP looks at the artifacts folder now.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.engine import Engine
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 2048
+_GRACE_SECONDS = 2.0
 
 
 class Server(uvicorn.Server):
@@ -38,6 +43,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._drain_delay = settings.drain_delay
+        self._drain_timeout = settings.drain_timeout
         self._exit_at: float | None = None
 
     @contextmanager
@@ -58,12 +64,21 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Starts to drain; the second time, ends at once."""
         if self._exit_at is not None:
-            self.should_exit = self.force_exit = True
-            return
+            _end_now(128 + sig, "A second signal: ending at once.")
         delay = self._drain_delay if sig == signal.SIGTERM else 0.0
         _log.info("%s: finishing what is in flight.", signal.Signals(sig).name)
         self._exit_at = time.monotonic() + delay
-        self._app.state.engine.drain()
+        engine = self._engine()
+        if engine is not None:
+            engine.drain()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops listening and finishes what is in flight. A model that hangs is left behind after `drain_timeout`."""
+        message = "Requests still run after the drain timeout: ending without them."
+        watchdog = threading.Timer(self._drain_timeout + _GRACE_SECONDS, _end_now, (1, message))
+        watchdog.daemon = True  # never cancelled: the interpreter's own exit would wait for the hanging thread, too
+        watchdog.start()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; says whether to stop listening."""
@@ -72,7 +87,20 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _handle_reload(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's signature
-        self._app.state.engine.reload()
+        engine = self._engine()
+        if engine is not None:
+            engine.reload()
+
+    def _engine(self) -> Engine | None:
+        """The application's engine; None until it has started, when a signal may already come."""
+        engine: Engine | None = getattr(self._app.state, "engine", None)
+        return engine
+
+
+def _end_now(code: int, reason: str) -> NoReturn:
+    """Ends the process without waiting for any thread; nothing that it holds outlives it."""
+    _log.error("%s", reason)
+    os._exit(code)
 
 
 def listen(settings: Settings) -> socket.socket:

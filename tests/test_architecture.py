@@ -13,6 +13,37 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("models", "export", "service")
 KERAS_FLOOR = ("models.layers", "models.registry", "models.builders", "models.checks", "models.loading")
+VERSIONS_ON_DISK = ("models.artifact", "models.golden")
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "models.artifact": (),
+    "models.golden": ("models.artifact",),
+    "models.store": ("models.artifact",),
+    "models.keras_file": (),
+    "models.command_line": (),
+    "models.quiet": (),
+    "models": ("models",),
+    "export": ("models", "export"),
+    "service.settings": ("models.artifact", "models.command_line"),
+    "service.errors": (),
+    "service.inference": ("service.errors", "models.artifact"),
+    "service.runtimes": ("models.artifact",),
+    "service.runtimes.keras": ("models.artifact", "models.quiet", *KERAS_FLOOR),
+    "service.repository": ("service.runtimes", "models.store", *VERSIONS_ON_DISK),
+    "service.engine": ("service.repository", "service.inference", "service.errors", *VERSIONS_ON_DISK),
+    "service.protocols.tensors": ("service.errors", "models.artifact"),
+    "service.protocols.schema": ("models.artifact",),
+    "service.protocols": (
+        "service.engine",
+        "service.inference",
+        "service.errors",
+        "service.protocols.schema",
+        "service.protocols.tensors",
+        "models.artifact",
+    ),
+    "service.server": ("service.engine", "service.settings"),
+    "service": ("service", "models.artifact", "models.store", "models.command_line"),
+}
+"""The longest prefix of a module's name says which of ours it may import."""
 HEAVY = {"keras", "tensorflow", "sklearn", "jax", "torch"}
 
 
@@ -42,32 +73,9 @@ def ours(module: str) -> set[str]:
 
 
 def allowed(module: str) -> tuple[str, ...]:
-    """The prefixes of our modules that this one may import, by the table in CONTRIBUTING.md."""
-    table = {
-        "models.artifact": (),
-        "models.store": ("models.artifact",),
-        "models": ("models",),
-        "export": ("models", "export"),
-        "service.settings": (),
-        "service.errors": (),
-        "service.middleware": ("service.errors", "service.settings"),
-        "service.inference": ("service.errors", "models.artifact"),
-        "service.runtimes.keras": ("service.errors", "service.runtimes", "models.artifact", *KERAS_FLOOR),
-        "service.runtimes": ("service.errors", "service.runtimes", "models.artifact"),
-        "service.repository": ("service.errors", "service.runtimes", "models.artifact", "models.store"),
-        "service.engine": ("service.repository", "service.inference", "service.errors", "models.artifact"),
-        "service.protocols.tensors": ("service.errors", "models.artifact"),
-        "service.protocols": (
-            "service.engine",
-            "service.inference",
-            "service.errors",
-            "service.protocols.tensors",
-            "models.artifact",
-        ),
-        "service": ("service", "models.artifact", "models.store", "models.command_line"),
-    }
-    longest = max((key for key in table if module == key or module.startswith(key + ".")), key=len)
-    return table[longest]
+    """The prefixes of our modules that this one may import."""
+    longest = max((key for key in MAY_IMPORT if module == key or module.startswith(key + ".")), key=len)
+    return MAY_IMPORT[longest]
 
 
 @pytest.mark.parametrize("module", sorted(SOURCES))

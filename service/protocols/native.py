@@ -13,7 +13,7 @@ from service.engine import Engine, ModelIndex, ModelMetadata
 from service.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, ServiceError, UnsupportedMedia
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols import schema
-from service.protocols.tensors import decode
+from service.protocols.tensors import decode, describe
 
 _LONGEST_EXAMPLE = 1000
 _JSON = "application/json"
@@ -69,7 +69,7 @@ async def model(engine: EngineOf, name: str) -> Response:
         "created_at": metadata.created_at,
         "metrics": metadata.metrics,
         "signature": metadata.signature.model_dump(mode="json"),
-        "example": {"request": example_request(metadata), "response": _example_response(metadata)},
+        "example": example(metadata),
     }
     return _json(index | details)
 
@@ -89,16 +89,20 @@ async def ready(engine: EngineOf) -> Response:
     return _json({"status": "ready"})
 
 
-def example_request(metadata: ModelMetadata) -> Any:
-    """A request that works as it stands: the first golden row."""
+def example(metadata: ModelMetadata) -> dict[str, Any]:
+    """A request that works as it stands, the first golden row, with the answer that the trained model gave."""
+    return {"request": _example_request(metadata), "response": orjson.loads(_dump(_example_response(metadata)))}
+
+
+def _example_request(metadata: ModelMetadata) -> Any:
     inputs = {name: values[:1] for name, values in metadata.golden.inputs.items()}
     return orjson.loads(_dump({"instances": _rows(inputs, metadata.signature.inputs)}))
 
 
 def _example_response(metadata: ModelMetadata) -> dict[str, Any]:
     outputs = {name: values[:1] for name, values in metadata.golden.outputs.items()}
-    response = InferenceResponse(outputs, metadata.name, metadata.version, metadata.runtime)
-    return _answer(response, metadata.signature, labels=False)
+    response = InferenceResponse(outputs, metadata.signature, metadata.name, metadata.version, metadata.runtime)
+    return _answer(response, labels=False)
 
 
 async def _predict(
@@ -106,11 +110,10 @@ async def _predict(
 ) -> Response:
     body = await _read_body(request)
     metadata = engine.metadata(name, _version_number(engine, name, version))
-    signature = metadata.signature
     if labels:
-        _check_labels(metadata)
+        _check_labels(metadata.name, metadata.signature)
     try:
-        inputs = _decode(body, signature)
+        inputs = _decode(body, metadata.signature)
         response = await engine.infer(InferenceRequest(inputs, metadata.name, metadata.version if version else None))
     except InvalidRequest as error:
         raise InvalidRequest(f"{error} {_hint(metadata)}") from error
@@ -119,7 +122,7 @@ async def _predict(
         "x-model-version": str(response.version),
         "x-runtime": response.runtime,
     }
-    return _json(_answer(response, signature, labels=labels), headers)
+    return _json(_answer(response, labels=labels), headers)
 
 
 async def _read_body(request: Request) -> bytes:
@@ -151,11 +154,8 @@ def _version_number(engine: Engine, name: str | None, version: str | None) -> in
 
 def _decode(body: bytes, signature: Signature) -> Tensors:
     instances = _instances(body)
-    may_hold_booleans = b"true" in body or b"false" in body
     columns = _columns(instances, [spec.name for spec in signature.inputs])
-    return {
-        spec.name: decode(spec, columns[spec.name], may_hold_booleans=may_hold_booleans) for spec in signature.inputs
-    }
+    return {spec.name: decode(spec, columns[spec.name]) for spec in signature.inputs}
 
 
 def _instances(body: bytes) -> list[Any]:
@@ -166,12 +166,10 @@ def _instances(body: bytes) -> list[Any]:
         reason = "NaN and Infinity are not JSON numbers" if is_not_finite else str(error)
         raise InvalidRequest(f"The body is not JSON: {reason}.") from error
     if not isinstance(document, dict) or document.keys() != {"instances"}:
-        found = f"the keys {sorted(document)}" if isinstance(document, dict) else f"a {type(document).__name__}"
-        raise InvalidRequest(f"The body must be an object with the one key `instances`. Received: {found}.")
+        raise InvalidRequest(f"The body must be an object with the one key `instances`. Received: {_found(document)}.")
     instances = document["instances"]
     if not isinstance(instances, list) or not instances:
-        found = "an empty list" if instances == [] else f"a {type(instances).__name__}"
-        raise InvalidRequest(f"`instances` must be a list of at least one row. Received: {found}.")
+        raise InvalidRequest(f"`instances` must be a list of at least one row. Received: {describe(instances)}.")
     return instances
 
 
@@ -182,45 +180,57 @@ def _columns(instances: list[Any], names: list[str]) -> dict[str, list[Any]]:
     wanted = set(names)
     for row, instance in enumerate(instances):
         if not isinstance(instance, dict) or instance.keys() != wanted:
-            found = f"the keys {sorted(instance)}" if isinstance(instance, dict) else f"a {type(instance).__name__}"
-            raise InvalidRequest(f"Each row must be an object with the keys {sorted(wanted)}. Row {row} is {found}.")
+            raise InvalidRequest(
+                f"Each row must be an object with the keys {', '.join(names)}. Row {row} is {_found(instance)}."
+            )
     return {name: [instance[name] for instance in instances] for name in names}
 
 
-def _answer(response: InferenceResponse, signature: Signature, *, labels: bool) -> dict[str, Any]:
+def _found(value: Any) -> str:
+    """What came instead of an object with the right keys; cut, so that an answer stays short."""
+    if not isinstance(value, dict) or not value:
+        return "an empty object" if value == {} else describe(value)
+    keys = ", ".join(sorted(value))
+    return f"an object with the keys {keys if len(keys) <= _LONGEST_EXAMPLE else keys[:_LONGEST_EXAMPLE] + '…'}"
+
+
+def _answer(response: InferenceResponse, *, labels: bool) -> dict[str, Any]:
     for name, values in response.outputs.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ServiceError(f"The model answered with NaN or Infinity in `{name}`, which JSON cannot carry.")
-    rows = _labelled(response, signature) if labels else _rows(response.outputs, signature.outputs)
+    rows = _labelled(response) if labels else _rows(response.outputs, response.signature.outputs)
     return {"predictions": rows, "model": response.model, "version": response.version}
 
 
-def _labelled(response: InferenceResponse, signature: Signature) -> list[dict[str, Any]]:
-    assert signature.labels is not None  # noqa: S101 - _check_labels saw to it
-    probabilities = response.outputs[signature.outputs[0].name]
+def _labelled(response: InferenceResponse) -> list[dict[str, Any]]:
+    labels = _check_labels(response.model, response.signature)
+    probabilities = response.outputs[response.signature.outputs[0].name]
     best = probabilities.argmax(axis=1)
-    return [
-        {"label": signature.labels[index], "probability": row[index]}
-        for index, row in zip(best, probabilities, strict=True)
-    ]
+    return [{"label": labels[index], "probability": row[index]} for index, row in zip(best, probabilities, strict=True)]
 
 
-def _check_labels(metadata: ModelMetadata) -> None:
-    signature = metadata.signature
-    if signature.labels is None or [spec.shape for spec in signature.outputs] != [(None, len(signature.labels))]:
-        raise InvalidRequest(f"`{metadata.name}` is no classifier with labels. Ask without ?labels=true.")
+def _check_labels(name: str, signature: Signature) -> tuple[str, ...]:
+    labels = signature.labels
+    if labels is None or [spec.shape for spec in signature.outputs] != [(None, len(labels))]:
+        raise InvalidRequest(f"`{name}` is no classifier with labels. Ask without ?labels=true.")
+    return labels
 
 
 def _rows(tensors: Tensors, specs: tuple[TensorSpec, ...]) -> list[Any]:
-    columns = [tensors[spec.name].tolist() if spec.dtype == "string" else tensors[spec.name] for spec in specs]
+    columns = [_column(tensors[spec.name], spec) for spec in specs]
     if len(columns) == 1:
         return list(columns[0])
     names = [spec.name for spec in specs]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
+def _column(values: np.ndarray, spec: TensorSpec) -> Any:
+    """One value a row, as orjson takes it: no strings of NumPy, and no memory order but C's."""
+    return values.tolist() if spec.dtype == "string" else np.ascontiguousarray(values)
+
+
 def _hint(metadata: ModelMetadata) -> str:
-    request = _dump(example_request(metadata)).decode()
+    request = _dump(_example_request(metadata)).decode()
     if len(request) <= _LONGEST_EXAMPLE:
         return f"A request that works: {request}"
     return f"GET /models/{metadata.name} shows a request that works."

@@ -86,6 +86,9 @@ def _error(description: str) -> dict[str, Any]:
     return {"model": ErrorResponse, "description": description}
 
 
+# Keeps FastAPI from documenting a 422 in a form of its own; a parameter that is not of its type is a 400 here.
+_ANY_OTHER = {"default": _error("Any other error, in the same form.")}
+
 PREDICT: dict[str, Any] = {
     "tags": ["predict"],
     "response_model": PredictResponse,
@@ -96,6 +99,7 @@ PREDICT: dict[str, Any] = {
         415: _error("The body is not application/json."),
         500: _error("The model or the service failed."),
         503: _error("Nothing is loaded yet."),
+        **_ANY_OTHER,
     },
     "openapi_extra": {
         "requestBody": {
@@ -108,7 +112,7 @@ MODELS: dict[str, Any] = {"tags": ["models"], "response_model": ModelList}
 MODEL: dict[str, Any] = {
     "tags": ["models"],
     "response_model": ModelDetails,
-    "responses": {404: _error("No such model; the message lists those that exist.")},
+    "responses": {404: _error("No such model; the message lists those that exist."), **_ANY_OTHER},
 }
 LIVE: dict[str, Any] = {"tags": ["health"], "response_model": Status}
 READY: dict[str, Any] = {

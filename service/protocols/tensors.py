@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,141 +10,121 @@ import numpy as np
 from models.artifact import TensorSpec
 from service.errors import InvalidRequest
 
-_KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "fractions or very large integers", "U": "strings"}
+# NumPy stores strings padded to the longest, so one long string among many short ones would take all memory.
+_MAX_STRING_BYTES = 256 * 2**20
+_MAX_NDIM = 64
+
+_LEAVES: dict[str, tuple[str, set[type]]] = {
+    "f": ("numbers", {int, float}),
+    "i": ("integers", {int}),
+    "u": ("integers", {int}),
+    "b": ("true or false", {bool}),
+    "U": ("strings", {str}),
+}
 
 
-def decode(spec: TensorSpec, rows: list[Any], *, may_hold_booleans: bool) -> np.ndarray:
+def decode(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
     """The array of one input, its dtype as `spec` says, its shape as it came.
-
-    Args:
-        spec: The input.
-        rows: Its rows, as JSON gave them.
-        may_hold_booleans: Whether the body holds `true` or `false` at all. NumPy would take them for numbers, and
-            looking for them costs a walk over every value.
 
     Raises:
         InvalidRequest: rows of different shapes, or a value that is not of the dtype.
     """
-    array = _to_array(spec, rows)
-    check = {"b": _is_boolean, "U": _is_string}.get(_numpy_dtype(spec).kind, _is_number)
-    needs_walk = check is _is_string or array.dtype.kind == "O" or (may_hold_booleans and check is _is_number)
-    if needs_walk:
-        _check_each(spec, rows, check)
-    if check is _is_string:
-        return np.array(rows, dtype=np.str_)
-    if check is _is_boolean or array.dtype.kind not in "iuf":
-        return _exact(spec, array)
-    return _to_float(spec, array) if _numpy_dtype(spec).kind == "f" else _to_integer(spec, rows, array)
+    dtype = np.dtype(np.str_ if spec.dtype == "string" else spec.dtype)
+    wanted, types = _LEAVES[dtype.kind]
+    values = np.array(rows, dtype=object)  # as they are: NumPy would else turn booleans and strings into one another
+    leaves = values.ravel().tolist()
+    strangers = set(map(type, leaves)) - types
+    others = strangers - {list}
+    if others:
+        row, value = next((row, value) for row, value in _leaves(rows) if type(value) in others)
+        raise InvalidRequest(f"Input `{spec.name}` must hold {wanted}. Row {row} holds {describe(value)}.")
+    if strangers:
+        raise InvalidRequest(_ragged_message(spec, rows))
+    if dtype.kind == "U":
+        return _to_strings(spec, values, leaves)
+    return _to_floats(spec, values, dtype) if dtype.kind == "f" else _to_exact(spec, rows, values, dtype)
 
 
-def _to_array(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
-    try:
-        return np.array(rows)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(_ragged_message(spec, rows)) from error
-
-
-def _exact(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
-    if array.dtype != _numpy_dtype(spec):
-        raise InvalidRequest(f"Input `{spec.name}` must hold {_wanted(spec)}. Received: {_KINDS[array.dtype.kind]}.")
-    return array
-
-
-def _to_float(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        values = array.astype(_numpy_dtype(spec))
-    if not np.isfinite(values).all():
-        row = int(np.argwhere(~np.isfinite(values))[0][0])
-        raise InvalidRequest(
-            f"Input `{spec.name}` must hold numbers that fit {spec.dtype}. Row {row} holds a larger one."
-        )
-    return values
-
-
-def _to_integer(spec: TensorSpec, rows: list[Any], array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind == "f":  # fractions, or integers too different in size for one of NumPy's integer types
-        _check_each(spec, rows, _is_integer)
-    bounds = np.iinfo(_numpy_dtype(spec))
-    try:
-        values = np.array(rows, dtype=_numpy_dtype(spec))
-        fits = not array.size or (array.min() >= bounds.min and array.max() <= bounds.max)
-    except OverflowError:
-        fits = False
-    if not fits:
-        raise InvalidRequest(f"Input `{spec.name}` must hold integers from {bounds.min} to {bounds.max}.")
-    return values
-
-
-def _check_each(spec: TensorSpec, rows: list[Any], is_right: Callable[[Any], bool]) -> None:
-    for row, values in enumerate(rows):
-        for value in _leaves(values):
-            if not is_right(value):
-                raise InvalidRequest(
-                    f"Input `{spec.name}` must hold {_wanted(spec)}. Row {row} holds {_describe(value)}."
-                )
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, list):
-            pending.extend(reversed(item))
-        else:
-            yield item
-
-
-def _is_boolean(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_string(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
-    return np.dtype(np.str_ if spec.dtype == "string" else spec.dtype)
-
-
-def _wanted(spec: TensorSpec) -> str:
-    kind = _numpy_dtype(spec).kind
-    return {"b": "true or false", "U": "strings", "f": "numbers"}.get(kind, "integers")
-
-
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
+    """A JSON value in few words, for an error message."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
         return "an object"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
+def _to_floats(spec: TensorSpec, values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        array = values.astype(dtype)
+    is_too_large = ~np.isfinite(array)
+    if is_too_large.any():
+        where = tuple(np.argwhere(is_too_large)[0])
+        raise InvalidRequest(
+            f"Input `{spec.name}` must hold numbers that fit {spec.dtype}. "
+            f"Row {where[0]} holds {describe(values[where])}."
+        )
+    return array
+
+
+def _to_exact(spec: TensorSpec, rows: list[Any], values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    try:
+        return values.astype(dtype)
+    except OverflowError as error:
+        bounds = np.iinfo(dtype)
+        row, value = next((r, v) for r, v in _leaves(rows) if not bounds.min <= v <= bounds.max)
+        raise InvalidRequest(
+            f"Input `{spec.name}` must hold integers from {bounds.min} to {bounds.max}. Row {row} holds {value}."
+        ) from error
+
+
+def _to_strings(spec: TensorSpec, values: np.ndarray, leaves: list[str]) -> np.ndarray:
+    longest = max(map(len, leaves), default=0)
+    if longest * len(leaves) * 4 > _MAX_STRING_BYTES:
+        raise InvalidRequest(
+            f"Input `{spec.name}` is too large: {len(leaves)} strings, the longest of {longest} characters. "
+            "Send fewer rows at a time, or the long strings alone."
+        )
+    if any(value.endswith("\0") for value in leaves):
+        raise InvalidRequest(f"Input `{spec.name}` must hold strings that do not end in a NUL character.")
+    return values.astype(np.str_)
+
+
+def _leaves(rows: list[Any]) -> Iterator[tuple[int, Any]]:
+    """Every value with its row. Walks without recursion, so that deep nesting cannot exhaust the stack."""
+    for row, values in enumerate(rows):
+        pending = [values]
+        while pending:
+            item = pending.pop()
+            if isinstance(item, list):
+                pending.extend(reversed(item))
+            else:
+                yield row, item
+
+
 def _ragged_message(spec: TensorSpec, rows: list[Any]) -> str:
-    shapes = [_shape(row) for row in rows]
-    for row, shape in enumerate(shapes):
+    first = _shape(rows[0])
+    for row, values in enumerate(rows):
+        shape = _shape(values)
+        if shape is not None and len(shape) >= _MAX_NDIM:
+            return f"Input `{spec.name}` is nested too deeply: row {row} has {_MAX_NDIM} dimensions or more."
         if shape is None:
             return f"Input `{spec.name}` must hold rows of one shape. Row {row} is ragged: its lists differ in length."
-        if shape != shapes[0]:
+        if shape != first:
             return (
                 f"Input `{spec.name}` must hold rows of one shape. "
-                f"Row 0 has shape {shapes[0]}, row {row} has shape {shape}."
+                f"Row 0 has shape {first}, row {row} has shape {shape}."
             )
-    return f"Input `{spec.name}` is nested too deeply."
+    return f"Input `{spec.name}` is nested too deeply: with its rows it has more than {_MAX_NDIM} dimensions."
 
 
 def _shape(row: Any) -> tuple[int, ...] | None:
-    try:
-        return np.array(row).shape
-    except (ValueError, RecursionError):
-        return None
+    """The shape of one row, or None if it is ragged. Depth beyond NumPy's limit is left out."""
+    values = np.array(row, dtype=object)
+    is_ragged = values.ndim < _MAX_NDIM and any(isinstance(value, list) for value in values.ravel().tolist())
+    return None if is_ragged else values.shape

@@ -1,0 +1,207 @@
+"""`python -m export`: from nothing to a published version, and every way to be told no."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from export.__main__ import Export
+from models.artifact import Artifact
+from models.command_line import main
+from models.store import ArtifactStore
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _settings_from_here(monkeypatch: pytest.MonkeyPatch, store: ArtifactStore) -> None:
+    for name in [name for name in os.environ if name.startswith("LAYERSERVE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LAYERSERVE_ARTIFACTS", str(store.root))
+
+
+@pytest.fixture
+def copied(published: Artifact, store: ArtifactStore) -> Artifact:
+    """The published version, alone in the store that the environment names."""
+    shutil.copytree(published.path, store.root / "tiny" / "1")
+    return store.open("tiny", 1)
+
+
+def export(*arguments: str) -> int:
+    return main(Export, list(arguments))
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "export", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (["--help"], ["python -m export", "train", "verify", "reexport", "proves the saved model"]),
+        (
+            ["train", "--help"],
+            ["--epochs", "(default: 100)", "--hidden-units", "--seed", "--if-missing", "--artifacts"],
+        ),
+        (["verify", "--help"], ["VERSION", "NAME@VERSION, or NAME for the version that is", "--layers", "--artifacts"]),
+        (["reexport", "--help"], ["VERSION", "--layers", "--artifacts"]),
+    ],
+)
+def test_help_names_everything(capsys: pytest.CaptureFixture[str], arguments: list[str], texts: list[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        export(*arguments)
+    output = " ".join(capsys.readouterr().out.split())
+    assert [text for text in texts if text not in output] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["train", "--epochs", "0"], "`epochs`: Input should be greater than or equal to 1. Received: 0"),
+        (["train", "--hidden-units", "64,x"], "`hidden_units`: Input should be a valid integer"),
+        (["train", "--momentum", "1"], "unrecognized arguments: --momentum 1. Try python -m export --help."),
+        (["train", "--dropout", "1"], "`dropout`: Input should be less than 1. Received: 1"),
+        (["verify"], "the following arguments are required: VERSION"),
+        (["publish"], "invalid choice: 'publish'"),
+    ],
+)
+def test_wrong_option_is_one_line_and_exit_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        export(*arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m export: ")
+    assert text in line
+
+
+def test_hidden_units_come_from_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYERSERVE_HIDDEN_UNITS", "64,none")
+    with pytest.raises(SystemExit, match="2"):
+        export("train")
+    assert "`hidden_units`: Input should be a valid integer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "reexport"])
+@pytest.mark.parametrize(
+    ("version", "line"),
+    [
+        ("tiny", "There is no model `tiny`. Models: none."),
+        ("tiny@1", "`tiny` has no version 1. Versions: none."),
+        ("tiny@one", "A version is named NAME or NAME@VERSION, such as digits@3. Received: tiny@one"),
+        ("../tiny@1", "A model's name has 1 to 100 letters"),
+    ],
+)
+def test_version_that_is_not_there_is_one_line_and_exit_1(
+    capsys: pytest.CaptureFixture[str], command: str, version: str, line: str
+) -> None:
+    assert export(command, version) == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"python -m export: {line}")
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["verify", "tiny"], ["reexport", "tiny"]])
+def test_file_in_place_of_the_folder_is_told_at_once(
+    store: ArtifactStore, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    store.root.write_text("not a folder")
+    assert export(*arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m export: [Errno 20] Not a directory: ")
+
+
+@pytest.mark.slow
+def test_verify_says_how_close_the_answers_are(copied: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("verify", "tiny@1", "--layers", "tiny_layers") == 0
+    assert capsys.readouterr().out.startswith("tiny@1 is whole, and a fresh process gives its golden answers within ")
+
+
+@pytest.mark.slow
+def test_verify_warns_of_a_changed_source(
+    copied: Artifact,
+    tiny_layers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = (tiny_layers / "tiny_layers.py").read_text().replace("x * self.scale", "self.scale * x")
+    (tmp_path / "tiny_layers.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("LAYERSERVE_LAYERS", "tiny_layers")
+    assert export("verify", "tiny") == 0
+    warning, _ = capsys.readouterr().out.splitlines()
+    assert warning == "Warning: the source of TinyScale has changed since; the golden answers still agree."
+
+
+@pytest.mark.slow
+def test_reexport_says_what_it_published(
+    copied: Artifact, store: ArtifactStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export("reexport", "tiny", "--layers", "tiny_layers") == 0
+    proof, published = capsys.readouterr().out.splitlines()
+    assert proof.startswith("Proved in a fresh process: the golden answers agree within ")
+    assert published.startswith("Published tiny@2 in ")
+    assert store.versions("tiny") == [1, 2]
+
+
+@pytest.mark.slow
+def test_flag_for_layers_wins_over_the_environment(
+    copied: Artifact, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYERSERVE_LAYERS", "tiny_layers")
+    assert export("verify", "tiny@1", "--layers", "no_such_module") == 1
+    assert "The module `no_such_module` could not be imported" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[ArtifactStore, str]:
+    """The store after `train` without arguments, and what the command printed."""
+    store = ArtifactStore(tmp_path_factory.mktemp("trained"))
+    process = start("train", "--artifacts", str(store.root))
+    output, errors = process.communicate()
+    assert (process.returncode, "Traceback" in errors) == (0, False)
+    return store, output
+
+
+@pytest.mark.slow
+def test_train_publishes_digits_that_are_accurate_enough(trained: tuple[ArtifactStore, str]) -> None:
+    store, output = trained
+    manifest = store.open("digits", 1).manifest
+    assert manifest.training.metrics["test_accuracy"] >= 0.97
+    assert manifest.signature.labels == tuple("0123456789")
+    assert manifest.training.dataset.rows == 1797
+    assert "Published digits@1 in " in output
+
+
+@pytest.mark.slow
+def test_trained_version_carries_no_optimizer(trained: tuple[ArtifactStore, str]) -> None:
+    model = keras.saving.load_model(trained[0].open("digits", 1).format_path("keras"))
+    assert not model.compiled
+
+
+@pytest.mark.slow
+def test_train_if_missing_does_nothing_where_a_version_is(trained: tuple[ArtifactStore, str]) -> None:
+    store, _ = trained
+    assert export("train", "--if-missing", "--artifacts", str(store.root)) == 0
+    assert store.versions("digits") == [1]
+
+
+@pytest.mark.slow
+def test_interrupted_training_publishes_nothing(store: ArtifactStore) -> None:
+    process = start("train")
+    assert process.stderr is not None
+    assert "training" in process.stderr.read(10)  # the bar is there
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert errors.splitlines()[-1] == "python -m export: interrupted."
+    assert (process.returncode, "Traceback" in errors, store.names()) == (130, False, [])

@@ -1,0 +1,233 @@
+"""The one path of every export: a version is published whole and proved, or nothing is."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from export.publish import Candidate, golden_rows, publish
+from export.verify import ProofError
+from models import layers, registry
+from models.artifact import Artifact, ArtifactError
+from models.golden import read_golden
+from models.loading import load_model
+from models.store import ArtifactStore
+
+Build = Callable[..., keras.Model]
+MakeCandidate = Callable[..., Candidate]
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = np.array([[1, 2, 3, 4], [-1, 0, 1, 0.5], [9, 9, 9, 9]], dtype=np.float32)
+
+
+def test_golden_rows_are_test_rows_then_zeros_minimum_and_maximum() -> None:
+    train = {"x": np.array([[1, 8], [5, 2], [3, 3]], dtype=np.float32)}
+    test = {"x": np.array([[4, 4], [6, 6]], dtype=np.float32)}
+    assert golden_rows(train, test)["x"].tolist() == [[4, 4], [6, 6], [0, 0], [1, 2], [5, 8]]
+
+
+def test_golden_rows_are_spread_over_the_test_set() -> None:
+    test = {"x": np.arange(100, dtype=np.float32)[:, None]}
+    assert golden_rows(test, test, count=3)["x"][:3, 0].tolist() == [0, 49, 99]
+
+
+def test_golden_rows_keep_shape_dtype_and_every_input() -> None:
+    data = {"image": np.ones((9, 4, 4), np.uint8), "id": np.arange(9, dtype=np.int32)}
+    rows = golden_rows(data, data, count=5)
+    assert {name: (values.shape, values.dtype.name) for name, values in rows.items()} == {
+        "image": ((8, 4, 4), "uint8"),
+        "id": ((8,), "int32"),
+    }
+
+
+def test_golden_rows_are_the_same_on_every_call() -> None:
+    data = {"x": np.random.default_rng(0).normal(size=(50, 3))}
+    np.testing.assert_array_equal(golden_rows(data, data)["x"], golden_rows(data, data)["x"])
+
+
+@pytest.mark.slow
+def test_published_version_is_whole(published: Artifact) -> None:
+    published.verify_files()
+    manifest = published.manifest
+    assert (manifest.name, manifest.version, sorted(manifest.files)) == ("tiny", 1, ["golden.npz", "model.keras"])
+    assert [spec.name for spec in manifest.signature.inputs + manifest.signature.outputs] == ["x", "y"]
+    assert manifest.training.metrics == {"accuracy": 0.5}
+
+
+@pytest.mark.slow
+def test_manifest_records_layers_and_environment(published: Artifact) -> None:
+    records = published.manifest.layers
+    assert {name: record.module for name, record in records.items()} == {
+        "layerserve>Dense": "models.layers.dense",
+        "layerserve>LayerNorm": "models.layers.layer_norm",
+        "TinyScale": "tiny_layers",
+    }
+    assert published.manifest.environment["keras"] == keras.__version__
+
+
+@pytest.mark.slow
+def test_golden_answers_are_the_live_models(published: Artifact) -> None:
+    golden = read_golden(published)
+    np.testing.assert_array_equal(golden.inputs["x"], ROWS)
+    answers = load_model(published.format_path("keras"))(ROWS)["y"]
+    np.testing.assert_allclose(golden.outputs["y"], answers, atol=1e-6)  # the order of float32 sums
+
+
+def rich_model() -> keras.Model:
+    word, count = keras.Input((), name="file", dtype="string"), keras.Input((None,), name="count", dtype="int32")
+    image = keras.Input((4, 4, 1), name="image")
+    number = keras.layers.StringLookup(vocabulary=["red", "green"], name="number")(word)
+    pooled = keras.layers.GlobalAveragePooling2D()(registry.find("TinyScale")()(image))
+    score = layers.Dense(2, activation=registry.find("tiny_triple"), name="score")(pooled)
+    outputs = {"number": number, "total": keras.ops.sum(count, axis=1), "score": score, "word": word}
+    return keras.Model([word, count, image], outputs)
+
+
+@pytest.fixture(scope="module")
+def rich(tiny_layers: Path, candidate: MakeCandidate, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A version with strings, integers and images for inputs, one of them named like an argument of NumPy's."""
+    inputs = {
+        "file": np.array(["green", "grün"]),
+        "count": np.array([[1, 2, 3], [4, 5, 6]], dtype=np.int32),
+        "image": np.ones((2, 4, 4, 1), dtype=np.float32),
+    }
+    store = ArtifactStore(tmp_path_factory.mktemp("rich"))
+    return publish(store, candidate(rich_model(), "rich", inputs), layers=("tiny_layers",))
+
+
+@pytest.mark.slow
+def test_several_inputs_of_any_kind_are_published(rich: Artifact) -> None:
+    inputs = {spec.name: (spec.dtype, spec.shape) for spec in rich.manifest.signature.inputs}
+    assert inputs == {
+        "file": ("string", (None,)),
+        "count": ("int32", (None, None)),
+        "image": ("float32", (None, 4, 4, 1)),
+    }
+
+
+@pytest.mark.slow
+def test_several_outputs_of_any_kind_are_proved(rich: Artifact) -> None:
+    outputs = read_golden(rich).outputs
+    assert outputs["number"].tolist() == [2, 0]
+    assert outputs["total"].tolist() == [6, 15]
+    assert outputs["word"].tolist() == ["green", "grün"]
+    assert outputs["score"].shape == (2, 2)
+
+
+@pytest.mark.slow
+def test_manifest_lists_every_custom_object_of_the_model(rich: Artifact) -> None:
+    assert sorted(rich.manifest.layers) == ["TinyScale", "layerserve>Dense", "tiny_triple"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "options", "message"),
+    [
+        ("TinyScale", {"factor": float("nan")}, r"^The model answers golden rows with NaN or Infinity in `y`.$"),
+        (
+            "TinySquare",
+            {},
+            r"^Output `y` is float32\(3, 4\) for 3 golden rows, but the model promises float32\(3, 3\). See the layer",
+        ),
+        (
+            "TinyMixed",
+            {},
+            r"^Output `y` is float32\(1, 4\) for 3 golden rows, but the model promises float32\(3, 4\)",
+        ),
+    ],
+    ids=["not finite", "another shape", "other rows"],
+)
+def test_model_that_answers_wrongly_is_not_published(
+    store: ArtifactStore,
+    build: Build,
+    candidate: MakeCandidate,
+    layer: str,
+    options: dict[str, float],
+    message: str,
+) -> None:
+    model = build(y=[registry.find(layer)(**options)])
+    with pytest.raises(ProofError, match=message):
+        publish(store, candidate(model), layers=("tiny_layers",))
+    assert store.names() == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"y": ROWS}, r"^Golden rows must be given for x. Received: y$"),
+        ({"x": ROWS, "z": ROWS}, r"^Golden rows must be given for x. Received: x, z$"),
+        ({}, r"^Golden rows must be given for x. Received: none$"),
+        ({"x": ROWS[:0]}, r"^Golden inputs must have the same number of rows, 1 at least. Received: \[0\]$"),
+        ({"x": ROWS[:, :2]}, r"expected shape=\(None, 4\), found shape=\(3, 2\)"),
+    ],
+)
+def test_golden_rows_that_do_not_fit_are_refused(
+    store: ArtifactStore, build: Build, candidate: MakeCandidate, inputs: dict[str, np.ndarray], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        publish(store, candidate(build(y=[layers.Dense(2)]), inputs=inputs))
+    assert store.names() == []
+
+
+@pytest.mark.parametrize("rows", [np.array([["a", "b", "c", "d"]]), np.ones((1, 4), np.complex64)])
+def test_golden_rows_of_another_kind_are_refused(
+    store: ArtifactStore, build: Build, candidate: MakeCandidate, rows: np.ndarray
+) -> None:
+    with pytest.raises(ValueError, match=r"^Golden rows of `x` must be float32\. Received: "):
+        publish(store, candidate(build(y=[layers.Dense(2)]), inputs={"x": rows}))
+
+
+def test_model_under_a_bad_name_is_refused(store: ArtifactStore, build: Build, candidate: MakeCandidate) -> None:
+    with pytest.raises(ArtifactError, match=r"^A model's name has 1 to 100 letters"):
+        publish(store, candidate(build(y=[layers.Dense(2)]), name="../tiny"))
+
+
+@pytest.mark.slow
+def test_model_that_needs_layers_nobody_named_is_not_published(
+    store: ArtifactStore, build: Build, candidate: MakeCandidate
+) -> None:
+    with pytest.raises(ProofError, match=r"`TinyScale` \(defined in tiny_layers\).*--layers tiny_layers"):
+        publish(store, candidate(build(y=[registry.find("TinyScale")()])))
+    assert not list((store.root / "tiny").glob(".staging-*"))
+
+
+# Publishes a tiny model and kills itself (-9) at the first event that the second argument names.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import keras, numpy as np
+from export.publish import Candidate, publish
+from models import layers
+from models.artifact import DatasetRecord, TrainingRecord
+from models.store import ArtifactStore
+
+def kill(event, arguments):
+    if sys.argv[2] in f"{event} {arguments[:2]}":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+inputs = keras.Input((4,), name="x")
+model = keras.Model(inputs, layers.Dense(2, name="y")(inputs))
+record = DatasetRecord(name="rows", sha256="0" * 64, rows=1)
+training = TrainingRecord(config={}, dataset=record, seed=0, metrics={})
+sys.addaudithook(kill)
+publish(ArtifactStore(Path(sys.argv[1])), Candidate("tiny", model, {"x": np.ones((1, 4), np.float32)}, None, training))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["model.keras", "golden.npz", "subprocess.Popen", "manifest.sha256", "os.rename"])
+def test_export_killed_at_any_moment_leaves_no_half_version(published: Artifact, tmp_path: Path, moment: str) -> None:
+    store = ArtifactStore(tmp_path)
+    before = shutil.copytree(published.path, tmp_path / "tiny" / "1")
+    command = [sys.executable, "-c", KILLED, str(tmp_path), moment]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert list((tmp_path / "tiny").glob(".staging-*"))
+    assert store.versions("tiny") == [1]
+    Artifact.open(before).verify_files()

@@ -1,0 +1,230 @@
+"""The store: a version appears whole or not at all, and a pin says which one is served."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models.artifact import Artifact, ArtifactError
+from models.store import PIN, ArtifactStore
+
+Publish = Callable[..., Artifact]
+BAD_NAMES = ["", ".", "..", "../toy", "a/b", "/etc", "a\\b", ".staging-1", "toy\n", "toy\x00", "toy@1", "x" * 101]
+
+
+def leftovers(store: ArtifactStore) -> list[str]:
+    return sorted(path.name for path in (store.root / "toy").glob(".staging-*"))
+
+
+def test_first_version_is_one_and_the_next_are_counted(store: ArtifactStore, publish_fake: Publish) -> None:
+    versions = [publish_fake(store).manifest.version for _ in range(3)]
+    assert versions == store.versions("toy") == [1, 2, 3]
+
+
+def test_names_are_the_models_with_a_version(store: ArtifactStore, publish_fake: Publish) -> None:
+    publish_fake(store, "b")
+    publish_fake(store, "a")
+    (store.root / "empty").mkdir()
+    (store.root / "README.md").write_text("not a model")
+    (store.root / ".hidden").mkdir()
+    assert store.names() == ["a", "b"]
+
+
+def test_missing_root_holds_nothing(store: ArtifactStore) -> None:
+    assert (store.names(), store.versions("toy"), store.desired("toy")) == ([], [], None)
+
+
+def test_versions_sort_as_numbers(store: ArtifactStore, publish_fake: Publish) -> None:
+    for _ in range(11):
+        publish_fake(store)
+    assert store.versions("toy")[-2:] == [10, 11]
+    assert store.desired("toy") == 11
+
+
+@pytest.mark.parametrize("folder", ["07", "0", "-1", "1.0", "v2", "2 ", "²", "1" * 10, "copy of 1"])
+def test_folder_that_is_no_number_is_no_version(store: ArtifactStore, publish_fake: Publish, folder: str) -> None:
+    first = publish_fake(store)
+    shutil.copytree(first.path, first.path.parent / folder)
+    assert store.versions("toy") == [1]
+
+
+def test_half_written_folder_is_no_version_and_keeps_its_number(store: ArtifactStore, publish_fake: Publish) -> None:
+    first = publish_fake(store)
+    half = shutil.copytree(first.path, first.path.parent / "2")
+    (half / "manifest.json").unlink()
+    with pytest.raises(ArtifactError, match=r"^`toy` has no version 2. Versions: 1.$"):
+        store.open("toy", 2)
+    assert publish_fake(store).manifest.version == 3
+
+
+def test_empty_numbered_folder_is_never_renamed_onto(store: ArtifactStore, publish_fake: Publish) -> None:
+    (store.root / "toy" / "1").mkdir(parents=True)
+    assert publish_fake(store).manifest.version == 2
+    assert store.versions("toy") == [2]
+
+
+def test_file_named_like_a_version_is_stepped_over(store: ArtifactStore, publish_fake: Publish) -> None:
+    (store.root / "toy").mkdir(parents=True)
+    (store.root / "toy" / "1").write_text("")
+    assert publish_fake(store).manifest.version == 2
+
+
+def test_copied_version_is_refused(store: ArtifactStore, publish_fake: Publish) -> None:
+    first = publish_fake(store)
+    shutil.copytree(first.path, first.path.parent / "2")
+    with pytest.raises(ArtifactError, match=r"^`manifest.json` belongs to toy@1, the folder to toy@2. Versions cannot"):
+        store.open("toy", 2)
+
+
+def test_version_copied_to_another_model_is_refused(store: ArtifactStore, publish_fake: Publish) -> None:
+    first = publish_fake(store)
+    shutil.copytree(first.path, store.root / "other" / "1")
+    with pytest.raises(ArtifactError, match=r"^`manifest.json` belongs to toy@1, the folder to other@1"):
+        store.open("other", 1)
+
+
+@pytest.mark.parametrize(("reference", "version"), [("toy", 2), ("toy@1", 1), ("toy@2", 2)])
+def test_reference_resolves_to_its_version(
+    store: ArtifactStore, publish_fake: Publish, reference: str, version: int
+) -> None:
+    publish_fake(store)
+    publish_fake(store)
+    assert store.resolve(reference).manifest.version == version
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("toy@3", "^`toy` has no version 3. Versions: 1.$"),
+        ("other", "^There is no model `other`. Models: toy.$"),
+        ("other@1", "^`other` has no version 1. Versions: none.$"),
+        ("toy@0", "^A version is named NAME or NAME@VERSION, such as digits@3. Received: toy@0$"),
+        ("toy@", "^A version is named NAME or NAME@VERSION"),
+        ("toy@latest", "^A version is named NAME or NAME@VERSION"),
+        ("@1", "^A version is named NAME or NAME@VERSION"),
+        ("", "^A version is named NAME or NAME@VERSION"),
+        ("../toy@1", "^A model's name has 1 to 100 letters"),
+    ],
+)
+def test_wrong_reference_is_refused(store: ArtifactStore, artifact: Artifact, reference: str, message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        store.resolve(reference)
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("action", ["versions", "desired", "pinned", "unpin"])
+def test_name_that_could_leave_the_root_is_refused(store: ArtifactStore, action: str, name: str) -> None:
+    with pytest.raises(ArtifactError, match=r"^A model's name has 1 to 100 letters, digits"):
+        getattr(store, action)(name)
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_nothing_is_staged_under_a_bad_name(store: ArtifactStore, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArtifactError, match=r"^A model's name has"), store.stage(name):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_highest_version_is_served_without_a_pin(store: ArtifactStore, publish_fake: Publish) -> None:
+    publish_fake(store)
+    publish_fake(store)
+    assert (store.pinned("toy"), store.desired("toy")) == (None, 2)
+
+
+def test_pin_holds_while_later_versions_are_published(store: ArtifactStore, publish_fake: Publish) -> None:
+    publish_fake(store)
+    store.pin("toy", 1)
+    publish_fake(store)
+    assert (store.pinned("toy"), store.desired("toy"), store.resolve("toy").manifest.version) == (1, 1, 1)
+
+
+def test_pin_replaces_the_pin_before_it(store: ArtifactStore, publish_fake: Publish) -> None:
+    publish_fake(store)
+    publish_fake(store)
+    store.pin("toy", 2)
+    store.pin("toy", 1)
+    assert json.loads((store.root / "toy" / PIN).read_text()) == {"version": 1}
+    assert not list((store.root / "toy").glob(".pin-*"))
+
+
+def test_unpin_serves_the_highest_again(store: ArtifactStore, publish_fake: Publish) -> None:
+    publish_fake(store)
+    store.pin("toy", 1)
+    publish_fake(store)
+    store.unpin("toy")
+    assert store.desired("toy") == 2
+
+
+def test_unpin_of_an_unpinned_model_does_nothing(store: ArtifactStore, artifact: Artifact) -> None:
+    store.unpin("toy")
+    assert store.desired("toy") == 1
+
+
+def test_missing_version_cannot_be_pinned(store: ArtifactStore, artifact: Artifact) -> None:
+    with pytest.raises(ArtifactError, match=r"^`toy` has no version 2. Versions: 1.$"):
+        store.pin("toy", 2)
+    assert store.pinned("toy") is None
+
+
+def test_pinned_version_that_was_removed_is_not_replaced_by_another(
+    store: ArtifactStore, publish_fake: Publish
+) -> None:
+    publish_fake(store)
+    second = publish_fake(store)
+    store.pin("toy", 2)
+    shutil.rmtree(second.path)
+    with pytest.raises(ArtifactError, match=r"^`toy` has no version 2. Versions: 1.$"):
+        store.resolve("toy")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "1", "{}", '{"versions": 1}', "\x00"])
+def test_damaged_pin_is_told_with_the_way_out(store: ArtifactStore, artifact: Artifact, content: str) -> None:
+    (store.root / "toy" / PIN).write_text(content)
+    with pytest.raises(ArtifactError, match=r"^`pin.json` of `toy` cannot be read. Pin the version again, or unpin it"):
+        store.desired("toy")
+
+
+@pytest.mark.parametrize("version", ['"1"', "0", "-1", "1.5", "null", "[1]", "true"])
+def test_pin_that_is_no_version_number_is_told(store: ArtifactStore, artifact: Artifact, version: str) -> None:
+    (store.root / "toy" / PIN).write_text(f'{{"version": {version}}}')
+    with pytest.raises(ArtifactError, match=r"^`pin.json` of `toy` must hold a version number. Received: "):
+        store.desired("toy")
+
+
+def test_damaged_pin_can_be_pinned_over(store: ArtifactStore, artifact: Artifact) -> None:
+    (store.root / "toy" / PIN).write_text("{")
+    store.pin("toy", 1)
+    assert store.desired("toy") == 1
+
+
+def test_failed_export_leaves_nothing(store: ArtifactStore) -> None:
+    with pytest.raises(FileNotFoundError), store.stage("toy") as staging:
+        shutil.copyfile(staging / "missing", staging / "model.keras")
+    assert (leftovers(store), store.versions("toy")) == ([], [])
+
+
+def test_staged_version_is_invisible(store: ArtifactStore) -> None:
+    with store.stage("toy") as staging:
+        (staging / "manifest.json").write_text("{}")
+        assert (store.names(), store.versions("toy")) == ([], [])
+
+
+def test_publish_leaves_no_staging_behind(store: ArtifactStore, artifact: Artifact) -> None:
+    assert leftovers(store) == []
+
+
+def test_root_that_is_a_file_is_an_os_error(store: ArtifactStore) -> None:
+    store.root.write_text("not a folder")
+    with pytest.raises(OSError, match=r"Not a directory"), store.stage("toy"):
+        pass
+
+
+def test_lock_of_an_export_killed_after_its_rename_is_swept(store: ArtifactStore, publish_fake: Publish) -> None:
+    publish_fake(store)
+    (store.root / "toy" / ".staging-0123.lock").touch()
+    publish_fake(store)
+    assert leftovers(store) == []

@@ -1,0 +1,201 @@
+"""Versions that need no Keras: `model.keras` names one of the functions below and a factor, and FakeRuntime runs it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from models.artifact import (
+    Artifact,
+    DatasetRecord,
+    FormatRecord,
+    Manifest,
+    Signature,
+    Tensors,
+    TensorSpec,
+    TrainingRecord,
+    file_paths,
+    file_record,
+)
+from models.golden import Golden, write_golden
+from models.store import ArtifactStore
+
+Function = Callable[[Tensors, np.float32], Tensors]
+
+
+@dataclass(frozen=True)
+class FakeModel:
+    """What a kind of fake model takes and gives, rows to prove it with, and the function that it computes."""
+
+    signature: Signature
+    rows: Tensors
+    function: Function
+
+
+def spec(name: str, dtype: str, *shape: int | None) -> TensorSpec:
+    return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": (None, *shape)})
+
+
+def takes_and_gives(dtype: str, *shape: int | None, rows: list[object]) -> FakeModel:
+    """A model that answers its one input `x` with the same values."""
+    array = np.array(rows, dtype=np.str_ if dtype == "string" else dtype)
+    signature = Signature(inputs=(spec("x", dtype, *shape),), outputs=(spec("y", dtype, *shape),))
+    return FakeModel(signature, {"x": array}, lambda inputs, factor: {"y": inputs["x"]})
+
+
+def _softmax(inputs: Tensors, factor: np.float32) -> Tensors:
+    powers = np.exp(inputs["features"] * factor)
+    return {"probabilities": (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)}
+
+
+def _combine(inputs: Tensors, factor: np.float32) -> Tensors:
+    totals = inputs["amounts"].sum(axis=1) * factor
+    return {"total": totals, "is_large": totals > 10, "greeting": np.char.add("to ", inputs["city"])}
+
+
+def _broken(inputs: Tensors, factor: np.float32) -> Tensors:
+    """Answers the golden row, and fails in the way that another row's first value asks for."""
+    match inputs["x"][0, 0]:
+        case 500:
+            raise RuntimeError("out of memory in /srv/secret/kernel.cc")
+        case 404:
+            return {"y": np.full_like(inputs["x"], np.nan)}
+        case 999:
+            logging.getLogger(__name__).warning("hanging")
+            threading.Event().wait()
+    return {"y": inputs["x"] * factor}
+
+
+MODELS = {
+    "scale": FakeModel(
+        Signature(inputs=(spec("x", "float32", 2),), outputs=(spec("y", "float32", 2),)),
+        {"x": np.array([[1.0, 2.0], [0.5, -3.0]], np.float32)},
+        lambda inputs, factor: {"y": inputs["x"] * factor},
+    ),
+    "classify": FakeModel(
+        Signature(
+            inputs=(spec("features", "float32", 3),),
+            outputs=(spec("probabilities", "float32", 3),),
+            labels=("ant", "bee", "cat"),
+        ),
+        {"features": np.array([[0.0, 1.0, 3.0], [2.0, 0.0, 0.0]], np.float32)},
+        _softmax,
+    ),
+    "combine": FakeModel(
+        Signature(
+            inputs=(spec("amounts", "float32", 2), spec("city", "string")),
+            outputs=(spec("total", "float32"), spec("is_large", "bool"), spec("greeting", "string")),
+        ),
+        {"amounts": np.array([[1.5, 2.0], [9.0, 8.0]], np.float32), "city": np.array(["Oslo", "Łódź"])},
+        _combine,
+    ),
+    "broken": FakeModel(
+        Signature(inputs=(spec("x", "float32", 2),), outputs=(spec("y", "float32", 2),)),
+        {"x": np.ones((1, 2), np.float32)},
+        _broken,
+    ),
+    "images": takes_and_gives("float32", None, 2, 1, rows=[[[[1.0], [2.0]]], [[[3.0], [4.0]]]]),
+    "scalars": takes_and_gives("float32", rows=[1.5, -2.0]),
+    "counts": takes_and_gives("int32", 2, rows=[[1, -2]]),
+    "ids": takes_and_gives("uint64", rows=[0, 2**64 - 1]),
+    "flags": takes_and_gives("bool", 2, rows=[[True, False]]),
+    "wide": takes_and_gives("float32", 500, rows=[[0.25] * 500]),
+    "words": takes_and_gives("string", 2, rows=[["alpha", "βeta"]]),
+}
+
+
+class FakeRuntime:
+    """Runs a fake model. A test may hold its runs, and see how often it was closed."""
+
+    name = "fake"
+
+    def __init__(self, function: Function, factor: float, *, close_error: str = "") -> None:
+        self._function = function
+        self._factor = np.float32(factor)
+        self._close_error = close_error
+        self._may_finish = threading.Event()
+        self._may_finish.set()
+        self.started = threading.Event()
+        self.closed = threading.Event()
+        self.times_closed = 0
+
+    def hold(self) -> None:
+        """Lets no run finish until `release`; `started` says when the next one has begun."""
+        self.started.clear()
+        self._may_finish.clear()
+
+    def release(self) -> None:
+        self._may_finish.set()
+
+    def run(self, inputs: Tensors) -> Tensors:
+        self.started.set()
+        assert self._may_finish.wait(10), "nobody released the runtime"
+        assert not self.times_closed, "run after close"
+        return self._function(inputs, self._factor)
+
+    def close(self) -> None:
+        self.times_closed += 1
+        self.closed.set()
+        if self._close_error:
+            raise RuntimeError(self._close_error)
+
+
+@dataclass
+class FakeRuntimes:
+    """Loads fake versions, and keeps what it loaded. A test may hold its loads, or make them fail."""
+
+    loaded: list[FakeRuntime] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+    error: Exception | None = None
+    close_error: str = ""
+    may_load: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.may_load.set()
+
+    def load(self, artifact: Artifact) -> FakeRuntime:
+        self.versions.append(artifact.manifest.version)
+        assert self.may_load.wait(10), "nobody let the model load"
+        if self.error is not None:
+            raise self.error
+        kind, factor = artifact.format_path("keras").read_text().split()
+        self.loaded.append(FakeRuntime(MODELS[kind].function, float(factor), close_error=self.close_error))
+        return self.loaded[-1]
+
+
+def publish_fake(
+    store: ArtifactStore,
+    name: str = "demo",
+    kind: str = "scale",
+    *,
+    factor: float = 2.0,
+    golden_factor: float | None = None,
+) -> Artifact:
+    """Publishes the next version of `name`; with another `golden_factor`, one that contradicts its golden answers."""
+    model = MODELS[kind]
+    answers = model.function(model.rows, np.float32(factor if golden_factor is None else golden_factor))
+    with store.stage(name) as staging:
+        (staging / "model.keras").write_text(f"{kind} {factor}")
+        write_golden(staging, Golden(model.rows, answers))
+        manifest = Manifest(
+            name=name,
+            version=1,
+            created_at=datetime(2025, 1, 2, tzinfo=UTC),
+            signature=model.signature,
+            formats={"keras": FormatRecord(path="model.keras", max_abs_error=0.0, tolerance=1e-5)},
+            files={path: file_record(file) for path, file in file_paths(staging).items()},
+            training=TrainingRecord(
+                config={},
+                dataset=DatasetRecord(name="made up", sha256="0" * 64, rows=2),
+                seed=0,
+                metrics={"test_accuracy": 0.5},
+            ),
+            layers={},
+            environment={},
+        )
+        return store.publish(staging, manifest)

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from models.artifact import Tensors
+from models.store import ArtifactStore
+from service.engine import Engine
+from service.errors import InvalidRequest, NotFound, NotReady
+from service.inference import InferenceRequest
+from service.repository import ModelRepository
+from tests.service.fakes import FakeRuntimes, publish_fake
+from tests.service.waiting import wait_until
+
+pytestmark = pytest.mark.anyio
+
+ROWS = {"x": np.array([[1.0, 2.0]], np.float32)}
+NEVER = 3600.0
+
+
+def engine_of(repository: ModelRepository, *, default_model: str | None = None, interval: float = NEVER) -> Engine:
+    return Engine(repository, default_model=default_model, reload_interval=interval, threads=2)
+
+
+@pytest.fixture
+def repository(store: ArtifactStore, runtimes: FakeRuntimes) -> ModelRepository:
+    return ModelRepository(store, runtimes.load)
+
+
+@asynccontextmanager
+async def running(engine: Engine) -> AsyncIterator[Engine]:
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def happens(condition: Callable[[], bool]) -> None:
+    """Waits without holding up the event loop."""
+    await asyncio.to_thread(wait_until, condition)
+
+
+async def test_answer_carries_outputs_model_version_and_runtime(
+    store: ArtifactStore, repository: ModelRepository
+) -> None:
+    artifact = publish_fake(store, factor=3)
+    repository.reconcile()
+    response = await engine_of(repository).infer(InferenceRequest(ROWS))
+    assert response.outputs["y"].tolist() == [[3.0, 6.0]]
+    assert (response.model, response.version, response.runtime) == ("demo", 1, "fake")
+    assert response.signature == artifact.manifest.signature
+
+
+async def test_metadata_describes_the_version_that_serves(store: ArtifactStore, repository: ModelRepository) -> None:
+    artifact = publish_fake(store)
+    repository.reconcile()
+    metadata = engine_of(repository).metadata("demo")
+    assert (metadata.name, metadata.version, metadata.runtime) == ("demo", 1, "fake")
+    assert (metadata.signature, metadata.metrics) == (artifact.manifest.signature, {"test_accuracy": 0.5})
+    assert metadata.golden.outputs["y"].tolist() == [[2.0, 4.0], [1.0, -6.0]]
+    assert metadata.created_at == "2025-01-02T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"z": ROWS["x"]}, "The inputs must be `x`. Received: `z`."),
+        ({"x": ROWS["x"][:, :1]}, "Input `x` must have shape (rows, 2). Received: shape (1, 1)."),
+    ],
+)
+async def test_inputs_are_checked_before_they_run(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes, inputs: Tensors, message: str
+) -> None:
+    publish_fake(store)
+    repository.reconcile()
+    runtimes.loaded[0].started.clear()
+    with pytest.raises(InvalidRequest) as caught:
+        await engine_of(repository).infer(InferenceRequest(inputs))
+    assert str(caught.value) == message
+    assert not runtimes.loaded[0].started.is_set()
+
+
+async def test_several_models_without_a_default_must_be_named(
+    store: ArtifactStore, repository: ModelRepository
+) -> None:
+    publish_fake(store, "ants", factor=2)
+    publish_fake(store, "bees", factor=3)
+    repository.reconcile()
+    engine = engine_of(repository)
+    with pytest.raises(NotFound) as caught:
+        engine.metadata()
+    assert str(caught.value) == (
+        "Several models are served: ants, bees. POST to /models/{name}/predict, or set LAYERSERVE_DEFAULT_MODEL."
+    )
+    assert (await engine.infer(InferenceRequest(ROWS, "bees"))).outputs["y"].tolist() == [[3.0, 6.0]]
+
+
+async def test_default_model_of_the_settings_answers(store: ArtifactStore, repository: ModelRepository) -> None:
+    publish_fake(store, "ants")
+    publish_fake(store, "bees")
+    repository.reconcile()
+    response = await engine_of(repository, default_model="bees").infer(InferenceRequest(ROWS))
+    assert response.model == "bees"
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "message"),
+    [
+        ("nobody", None, "There is no model `nobody`. Models: demo."),
+        ("nobody", 1, "There is no model `nobody`. Models: demo."),
+        ("demo", 1, "Version 1 of `demo` is not served. Served: 2."),
+        ("demo", 3, "Version 3 of `demo` is not served. Served: 2."),
+    ],
+)
+async def test_unknown_model_or_version_is_not_found(
+    store: ArtifactStore, repository: ModelRepository, name: str, version: int | None, message: str
+) -> None:
+    publish_fake(store)
+    publish_fake(store)
+    async with running(engine_of(repository)) as engine:
+        await happens(lambda: engine.unready_reason() is None)
+        with pytest.raises(NotFound) as caught:
+            await engine.infer(InferenceRequest(ROWS, name, version))
+    assert str(caught.value) == message
+
+
+async def test_model_that_is_still_loading_is_not_ready(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store)
+    runtimes.may_load.clear()
+    async with running(engine_of(repository)) as engine:
+        await happens(lambda: runtimes.versions == [1])
+        assert engine.unready_reason() == "The models are being loaded."
+        with pytest.raises(NotReady, match="`demo` is being loaded"):
+            engine.metadata("demo")
+        runtimes.may_load.set()
+        await happens(lambda: engine.unready_reason() is None)
+
+
+async def test_one_of_several_models_is_not_enough_to_be_ready(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store, "ants")
+    await asyncio.to_thread(repository.reconcile)
+    publish_fake(store, "bees")
+    runtimes.may_load.clear()
+    async with running(engine_of(repository)) as engine:
+        await happens(lambda: runtimes.versions == [1, 1])
+        assert engine.unready_reason() == "The models are being loaded."
+        runtimes.may_load.set()
+        await happens(lambda: engine.unready_reason() is None)
+
+
+@pytest.mark.parametrize(
+    ("default", "reason"),
+    [(None, "No model is published."), ("digits", "digits: no version is published.")],
+)
+async def test_empty_store_is_not_ready(repository: ModelRepository, default: str | None, reason: str) -> None:
+    async with running(engine_of(repository, default_model=default)) as engine:
+        await happens(lambda: engine.unready_reason() == reason)
+
+
+async def test_damaged_only_version_is_the_reason_for_not_being_ready(
+    store: ArtifactStore, repository: ModelRepository
+) -> None:
+    (publish_fake(store).path / "model.keras").unlink()
+    async with running(engine_of(repository)) as engine:
+        await happens(lambda: engine.unready_reason() != "The models are being loaded.")
+        assert engine.unready_reason() == (
+            "demo: Version 1 cannot be served: `model.keras` is missing, the manifest lists it."
+        )
+        with pytest.raises(NotReady, match="Version 1 cannot be served"):
+            await engine.infer(InferenceRequest(ROWS))
+
+
+async def test_missing_default_is_not_ready_though_another_model_serves(
+    store: ArtifactStore, repository: ModelRepository
+) -> None:
+    publish_fake(store)
+    async with running(engine_of(repository, default_model="digits")) as engine:
+        await happens(lambda: engine.unready_reason() == "digits: no version is published.")
+        assert (await engine.infer(InferenceRequest(ROWS, "demo"))).version == 1
+
+
+async def test_draining_engine_is_not_ready_but_answers(store: ArtifactStore, repository: ModelRepository) -> None:
+    publish_fake(store)
+    async with running(engine_of(repository)) as engine:
+        await happens(lambda: engine.unready_reason() is None)
+        engine.drain()
+        assert engine.unready_reason() == "The service is shutting down."
+        assert (await engine.infer(InferenceRequest(ROWS))).version == 1
+
+
+async def test_loader_that_died_makes_the_engine_unready(runtimes: FakeRuntimes, store: ArtifactStore) -> None:
+    class Unlucky(ArtifactStore):
+        def names(self) -> list[str]:
+            raise RuntimeError("a bug of ours")
+
+    async with running(engine_of(ModelRepository(Unlucky(store.root), runtimes.load))) as engine:
+        await happens(lambda: engine.unready_reason() == "The loader has stopped; restart the service.")
+
+
+async def test_store_that_cannot_be_read_is_tried_again(
+    store: ArtifactStore, runtimes: FakeRuntimes, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Flaky(ArtifactStore):
+        tries = 0
+
+        def names(self) -> list[str]:
+            self.tries += 1
+            if self.tries == 1:
+                raise OSError("input/output error")
+            return super().names()
+
+    publish_fake(store)
+    async with running(engine_of(ModelRepository(Flaky(store.root), runtimes.load), interval=0.01)) as engine:
+        await happens(lambda: engine.unready_reason() is None)
+    assert "The artifacts folder cannot be read; what is loaded goes on serving." in caplog.text
+
+
+async def test_reload_looks_at_the_disk_at_once(store: ArtifactStore, repository: ModelRepository) -> None:
+    publish_fake(store)
+    async with running(engine_of(repository, interval=NEVER)) as engine:
+        await happens(lambda: engine.unready_reason() is None)
+        publish_fake(store)
+        engine.reload()
+        await happens(lambda: engine.metadata().version == 2)
+
+
+async def test_disk_is_looked_at_again_after_the_interval(store: ArtifactStore, repository: ModelRepository) -> None:
+    publish_fake(store)
+    async with running(engine_of(repository, interval=0.01)) as engine:
+        await happens(lambda: engine.unready_reason() is None)
+        publish_fake(store)
+        await happens(lambda: engine.metadata().version == 2)
+
+
+async def test_index_lists_models_that_do_not_serve_with_the_reason(
+    store: ArtifactStore, repository: ModelRepository
+) -> None:
+    publish_fake(store, "ants")
+    (publish_fake(store, "bees").path / "golden.npz").unlink()
+    repository.reconcile()
+    ants, bees = engine_of(repository).index()
+    assert (ants.name, ants.version, ants.problem) == ("ants", 1, "")
+    assert (bees.name, bees.version) == ("bees", None)
+    assert bees.problem == "Version 1 cannot be served: `golden.npz` is missing, the manifest lists it."
+
+
+async def test_describing_an_unknown_model_lists_those_that_exist(
+    store: ArtifactStore, repository: ModelRepository
+) -> None:
+    publish_fake(store)
+    repository.reconcile()
+    with pytest.raises(NotFound, match=r"There is no model `nobody`\. Models: demo\."):
+        engine_of(repository).describe("nobody")
+
+
+async def test_runtime_runs_beside_the_event_loop(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store)
+    repository.reconcile()
+    runtimes.loaded[0].hold()
+    request = asyncio.create_task(engine_of(repository).infer(InferenceRequest(ROWS)))
+    await happens(runtimes.loaded[0].started.is_set)
+    runtimes.loaded[0].release()
+    assert (await request).version == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_cancelled_request_keeps_its_runtime_open_until_it_has_run(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes, times: int
+) -> None:
+    publish_fake(store)
+    repository.reconcile()
+    old = runtimes.loaded[0]
+    old.hold()
+    request = asyncio.create_task(engine_of(repository).infer(InferenceRequest(ROWS)))
+    await happens(old.started.is_set)
+    for _ in range(times):
+        request.cancel()
+        await asyncio.wait([request], timeout=0)
+    publish_fake(store)
+    repository.reconcile()
+    assert old.times_closed == 0
+    old.release()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    await happens(old.closed.is_set)
+    assert old.times_closed == 1
+
+
+async def test_stop_waits_for_what_runs_and_closes_the_models(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store)
+    async with running(engine_of(repository)) as engine:
+        await happens(lambda: engine.unready_reason() is None)
+        runtimes.loaded[0].hold()
+        request = asyncio.create_task(engine.infer(InferenceRequest(ROWS)))
+        await happens(runtimes.loaded[0].started.is_set)
+        stop = asyncio.create_task(engine.stop())
+        runtimes.loaded[0].release()
+        assert (await request).outputs["y"].tolist() == [[2.0, 4.0]]
+        await stop
+    assert runtimes.loaded[0].times_closed == 1
+
+
+async def test_engine_that_never_started_is_not_ready(repository: ModelRepository) -> None:
+    assert engine_of(repository).unready_reason() == "The loader has stopped; restart the service."

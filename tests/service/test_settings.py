@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from models.command_line import parse
+from service.settings import Settings
+
+
+def test_defaults_suit_a_laptop() -> None:
+    settings = parse(Settings, [])
+    assert (settings.host, settings.port, settings.artifacts) == ("127.0.0.1", 8000, Path("artifacts"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("artifacts", "elsewhere", Path("elsewhere")),
+        ("layers", "my.layers, yours", ("my.layers", "yours")),
+        ("default_model", "digits", "digits"),
+        ("host", "0.0.0.0", "0.0.0.0"),
+        ("port", "9000", 9000),
+        ("reload_interval", "0.5", 0.5),
+        ("max_body_bytes", "1000", 1000),
+        ("drain_delay", "5", 5.0),
+        ("drain_timeout", "30", 30.0),
+        ("log_level", "debug", "debug"),
+    ],
+)
+def test_every_setting_comes_from_the_environment_or_a_flag(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
+) -> None:
+    from_flag = parse(Settings, [f"--{name.replace('_', '-')}", text])
+    monkeypatch.setenv(f"LAYERSERVE_{name.upper()}", text)
+    from_environment = parse(Settings, [])
+    assert (getattr(from_flag, name), getattr(from_environment, name)) == (value, value)
+
+
+def test_table_above_names_every_setting() -> None:
+    marks = test_every_setting_comes_from_the_environment_or_a_flag.pytestmark
+    assert {row[0] for row in marks[0].args[1]} == set(Settings.model_fields)
+
+
+def test_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERSERVE_PORT", "9000")
+    assert parse(Settings, ["--port", "9001"]).port == 9001
+
+
+def test_layers_may_be_given_repeatedly() -> None:
+    assert parse(Settings, ["--layers", "a", "--layers", "b"]).layers == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "65536"], "`port`: Input should be less than or equal to 65535. Received: 65536"),
+        (["--port", "http"], "`port`: Input should be a valid integer"),
+        (["--reload-interval", "0"], "`reload_interval`: Input should be greater than 0. Received: 0"),
+        (["--reload-interval", "nan"], "`reload_interval`: Input should be"),
+        (["--drain-delay", "inf"], "`drain_delay`: Input should be less than or equal to 3600. Received: inf"),
+        (["--drain-timeout", "inf"], "`drain_timeout`: Input should be less than or equal to 3600. Received: inf"),
+        (["--default-model", "../etc"], "`default_model`: String should match pattern"),
+        (["--log-level", "loud"], "`log_level`: Input should be 'debug', 'info', 'warning' or 'error'"),
+        (["--prot", "9000"], "unrecognized arguments: --prot 9000. Try python -m service --help."),
+    ],
+)
+def test_mistake_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(Settings, arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert (caught.value.code, len(lines)) == (2, 1)
+    assert lines[0].startswith(f"python -m service: {words}")
+
+
+def test_help_describes_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(Settings, ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert caught.value.code == 0
+    assert [name for name in Settings.model_fields if f"--{name.replace('_', '-')}" not in text] == []
+    assert [f.description for f in Settings.model_fields.values() if str(f.description).split(".")[0] not in text] == []
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="Instance is frozen"):
+        Settings().port = 1  # type: ignore[misc]
