@@ -23,8 +23,9 @@ from models.artifact import (
     file_paths,
     file_record,
 )
+from models.checks import certify
 from models.golden import TOLERANCE, Golden, write_golden
-from models.loading import eager
+from models.loading import eager, traced
 from models.store import ArtifactStore
 
 KERAS_FILE = "model.keras"
@@ -82,6 +83,7 @@ def publish(store: ArtifactStore, candidate: Candidate, *, layers: tuple[str, ..
             parent=candidate.parent,
             layers=proof.layers,
             environment=_environment(),
+            certificate=certify(traced(candidate.model, description.signature), golden.inputs),
         )
         return store.publish(staging, manifest)
 

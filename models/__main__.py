@@ -1,4 +1,4 @@
-"""`python -m models`: what is published, and which version is served."""
+"""`python -m models`: what is published, which version is served, and whether a layer is sound."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
 
 from models.artifact import Artifact, ArtifactError, ModelName, Version
+from models.check_options import Check
 from models.command_line import Command, main, program_config
+from models.quiet import quiet_import
 from models.store import ArtifactStore
 
 _HEADER = ("MODEL", "VERSION", "SERVED", "METRICS", "SIZE", "CREATED (UTC)")
@@ -56,12 +58,23 @@ class Unpin(Command):
         return 0
 
 
+class CheckCommand(Check, Command):  # type: ignore[misc] # pydantic merges the two configurations
+    """Holds a custom layer, or every layer of a saved model, to the layer contract."""
+
+    def run(self) -> int:
+        """Checks and prints; TensorFlow is imported here, so that the other commands need none."""
+        with quiet_import():
+            from models.checks.command import run_check  # noqa: PLC0415
+        return run_check(self)
+
+
 class Models(BaseSettings):
-    """Shows what is published and says which version is served."""
+    """Shows what is published, says which version is served, and checks layers."""
 
     model_config = program_config("python -m models")
 
     list: CliSubCommand[List] = Field(description=List.__doc__)
+    check: CliSubCommand[CheckCommand] = Field(description=CheckCommand.__doc__)
     pin: CliSubCommand[Pin] = Field(description=Pin.__doc__)
     unpin: CliSubCommand[Unpin] = Field(description=Unpin.__doc__)
 

@@ -78,6 +78,21 @@ class LayerRecord(_Record):
     source_sha256: Sha256 | None
 
 
+class Certificate(_Record):
+    """What a server must know before it joins the rows of several callers, as measured on golden rows.
+
+    The tolerance is a share of the largest answer: the batch size changes the last bits (6e-7 were seen for one layer),
+    while a row that depends on its neighbours moves by far more.
+    """
+
+    batch_safe: bool = Field(description="Each row's answer is independent of its neighbours, its place and padding.")
+    deterministic: bool = Field(description="The same rows get the same answer twice.")
+    finite: bool = Field(description="No answer holds NaN or infinity.")
+    rows: int = Field(description="How many golden rows were measured.", ge=0)
+    tolerance: float = Field(default=1e-5, description="Largest difference taken for equal, relative to the answers.")
+    reasons: tuple[str, ...] = Field(default=(), description="The evidence for each property that does not hold.")
+
+
 class DatasetRecord(_Record):
     """What the model was trained on; `rows` counts training, validation and test rows together."""
 
@@ -109,6 +124,7 @@ class Manifest(_Record):
     parent: Version | None = None
     layers: dict[str, LayerRecord]
     environment: dict[str, str]
+    certificate: Certificate | None = None
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import CliPositionalArg
 
+from models.command_line import Names
+
 
 class Check(BaseModel):
     """Holds a custom layer, or every layer of a saved model, to the layer contract."""
@@ -25,7 +27,7 @@ class Check(BaseModel):
     config: str = Field(default="{}", description='Arguments for the layer, in JSON: `{"units": 8}`.')
     dtype: str = Field(default="float32", description="Dtype of the inputs; in JSON for several inputs.")
     mask: bool = Field(default=False, description="Whether to check that a mask is kept or used.")
-    layers: tuple[str, ...] = Field(default=(), description="Modules to import before a `.keras` file is loaded.")
+    layers: Names = Field(default=(), description="Modules to import before a `.keras` file is loaded.")
     as_json: bool = Field(default=False, alias="json", description="Whether to print JSON instead of a table.")
 
     @field_validator("config")

@@ -101,6 +101,8 @@ def _mistakes(error: ValidationError) -> list[str]:
     for item in error.errors():
         field = next((part for part in reversed(item["loc"]) if isinstance(part, str)), None)
         line = f"`{field}`: {item['msg']}. Received: {item['input']}" if field else item["msg"]
+        if item["type"] == "value_error":  # a validator of ours, whose message says it all
+            line = item["msg"].removeprefix("Value error, ")
         lines.setdefault(field or item["msg"], line)
     return list(lines.values())
 

@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models.store": ("models.artifact",),
     "models.keras_file": (),
     "models.command_line": (),
+    "models.check_options": ("models.command_line",),
     "models.quiet": (),
     "models": ("models",),
     "export": ("models", "export"),
@@ -99,7 +100,8 @@ def test_only_the_keras_runtime_of_the_service_names_keras(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["models.artifact", "models.store", "models.__main__", "service.app", "service.__main__"]
+    "module",
+    ["models.golden", "models.store", "models.keras_file", "models.__main__", "export.__main__", "service.__main__"],
 )
 def test_light_module_loads_no_keras(module: str) -> None:
     script = f"import sys, {module}; print(*sorted({HEAVY!r} & set(sys.modules)))"

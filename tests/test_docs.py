@@ -81,6 +81,15 @@ def test_own_layer_of_the_readme_is_published_and_served(tmp_path: Path, serve: 
 
 
 @pytest.mark.slow
+def test_own_layer_of_the_readme_keeps_the_contract(tmp_path: Path) -> None:
+    (tmp_path / "my_layers.py").write_text(blocks("python")[0])
+    command = next(block for block in blocks("sh") if "models check" in block)
+    _, _, module, *arguments = shlex.split(command)
+    done = run_module(module, *arguments, PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
 def test_version_commands_of_the_readme_run_as_written(tmp_path: Path) -> None:
     commands = next(block for block in blocks("sh") if "export verify" in block)
     for line in commands.splitlines():

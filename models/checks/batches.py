@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from models.artifact import Tensors
 from models.checks.arguments import arguments
-from models.checks.certificate import Tensors, certify
+from models.checks.certificate import certify
 from models.checks.compare import LAST_BITS, difference
 from models.checks.subject import Subject
 from models.checks.tensors import as_array, dtype_of

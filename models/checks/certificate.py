@@ -10,34 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
+from models.artifact import Certificate, Tensors
 from models.checks.compare import LAST_BITS, difference
 
-Tensors: TypeAlias = dict[str, np.ndarray[Any, Any]]
 Call: TypeAlias = Callable[[Tensors], Tensors]
 
 MAX_ROWS = 8
 """Golden rows beyond these add time, not proof."""
-
-
-class Certificate(BaseModel):
-    """What was measured of a model, and the evidence where a property does not hold.
-
-    The tolerance is a share of the largest answer: the batch size changes the last bits (6e-7 were seen for one layer),
-    while a row that depends on its neighbours moves by far more.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    batch_safe: bool = Field(description="Each row's answer is independent of its neighbours, its place and padding.")
-    deterministic: bool = Field(description="The same rows get the same answer twice.")
-    finite: bool = Field(description="No answer holds NaN or infinity.")
-    rows: int = Field(description="How many golden rows were measured.", ge=0)
-    tolerance: float = Field(
-        default=LAST_BITS, description="Largest difference taken for equal, relative to the answers."
-    )
-    reasons: tuple[str, ...] = Field(default=(), description="The evidence for each property that does not hold.")
 
 
 def certify(call: Call, inputs: Mapping[str, np.ndarray[Any, Any]], tolerance: float = LAST_BITS) -> Certificate:

@@ -231,3 +231,10 @@ def test_export_killed_at_any_moment_leaves_no_half_version(published: Artifact,
     assert list((tmp_path / "tiny").glob(".staging-*"))
     assert store.versions("tiny") == [1]
     Artifact.open(before).verify_files()
+
+
+@pytest.mark.slow
+def test_certificate_says_whether_rows_may_share_a_batch(published: Artifact) -> None:
+    certificate = published.manifest.certificate
+    assert certificate is not None
+    assert (certificate.batch_safe, certificate.deterministic, certificate.reasons) == (True, True, ())
