@@ -1,4 +1,8 @@
-"""JSON values to arrays. Nothing is coerced: a string is no number, a fraction no integer, a boolean neither."""
+"""JSON values to arrays. Nothing is coerced: a string is no number, a fraction no integer, a boolean neither.
+
+A nullable input takes null too, and holds it as `models.artifact.null_of` its dtype. NumPy's booleans have no room for
+that: a nullable int8 input takes true, false and null.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from models.artifact import TensorSpec
+from models.artifact import TensorSpec, null_of
 from service.errors import InvalidRequest
 
 _KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "fractions or very large integers", "U": "strings"}
@@ -25,6 +29,8 @@ def decode(spec: TensorSpec, rows: list[Any], *, may_hold_booleans: bool) -> np.
     Raises:
         InvalidRequest: rows of different shapes, or a value that is not of the dtype.
     """
+    if spec.nullable:
+        rows = _without_nulls(spec, rows)
     array = _to_array(spec, rows)
     check = {"b": _is_boolean, "U": _is_string}.get(_numpy_dtype(spec).kind, _is_number)
     needs_walk = check is _is_string or array.dtype.kind == "O" or (may_hold_booleans and check is _is_number)
@@ -35,6 +41,36 @@ def decode(spec: TensorSpec, rows: list[Any], *, may_hold_booleans: bool) -> np.
     if check is _is_boolean or array.dtype.kind not in "iuf":
         return _exact(spec, array)
     return _to_float(spec, array) if _numpy_dtype(spec).kind == "f" else _to_integer(spec, rows, array)
+
+
+def encode(spec: TensorSpec, values: np.ndarray) -> list[Any]:
+    """The rows of an input as JSON has them: what `decode` takes, and gives `values` for."""
+    rows: list[Any] = values.tolist()
+    if not spec.nullable:
+        return rows
+    null = null_of(spec.dtype)
+    return [_encode_value(spec, value, null) for value in rows]
+
+
+def _encode_value(spec: TensorSpec, value: Any, null: float | int | str) -> Any:
+    if isinstance(value, list):
+        return [_encode_value(spec, item, null) for item in value]
+    if value == null or value != value:  # noqa: PLR0124 - NaN
+        return None
+    return bool(value) if spec.dtype == "int8" else value
+
+
+def _without_nulls(spec: TensorSpec, rows: Any) -> Any:
+    """The rows with what stands for null in its place, and for the booleans of an int8 input their numbers."""
+    if isinstance(rows, list):
+        return [_without_nulls(spec, row) for row in rows]
+    if rows is None:
+        return null_of(spec.dtype)
+    if spec.dtype != "int8":
+        return rows
+    if not isinstance(rows, bool):
+        raise InvalidRequest(f"Input `{spec.name}` must hold true, false or null. Received: {_describe(rows)}.")
+    return int(rows)
 
 
 def _to_array(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
@@ -53,8 +89,9 @@ def _exact(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
 def _to_float(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = array.astype(_numpy_dtype(spec))
-    if not np.isfinite(values).all():
-        row = int(np.argwhere(~np.isfinite(values))[0][0])
+    is_wrong = np.isinf(values) if spec.nullable else ~np.isfinite(values)  # NaN is a null: JSON has none of its own
+    if is_wrong.any():
+        row = int(np.argwhere(is_wrong)[0][0])
         raise InvalidRequest(
             f"Input `{spec.name}` must hold numbers that fit {spec.dtype}. Row {row} holds a larger one."
         )
@@ -116,7 +153,8 @@ def _numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
 
 def _wanted(spec: TensorSpec) -> str:
     kind = _numpy_dtype(spec).kind
-    return {"b": "true or false", "U": "strings", "f": "numbers"}.get(kind, "integers")
+    wanted = {"b": "true or false", "U": "strings", "f": "numbers"}.get(kind, "integers")
+    return f"{wanted} or null" if spec.nullable else wanted
 
 
 def _describe(value: Any) -> str:
