@@ -49,7 +49,17 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         (["--help"], ["python -m export", "train", "verify", "reexport", "proves the saved model"]),
         (
             ["train", "--help"],
-            ["--epochs", "(default: 100)", "--hidden-units", "--seed", "--if-missing", "--artifacts"],
+            [
+                "--epochs",
+                "(default: 100)",
+                "--data",
+                "--target",
+                "--columns",
+                "--model",
+                "--builder",
+                "--layers",
+                "--name",
+            ],
         ),
         (["verify", "--help"], ["VERSION", "NAME@VERSION, or NAME for the version that is", "--layers", "--artifacts"]),
         (["reexport", "--help"], ["VERSION", "--layers", "--artifacts"]),
