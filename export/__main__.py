@@ -28,6 +28,7 @@ class Train(TrainConfig, LayersCommand):  # type: ignore[misc] # pydantic merges
 
     name: ModelName | None = Field(None, description="Name to publish under; by default the data's.")
     if_missing: bool = Field(False, description="Do nothing where a version is published already.")
+    resume: bool = Field(False, description="Go on with a training of this name that was interrupted.")
 
     def run(self) -> int:
         """Trains and publishes."""
@@ -46,15 +47,27 @@ class Train(TrainConfig, LayersCommand):  # type: ignore[misc] # pydantic merges
         for line in summary(dataset):
             _say(line)
         with quiet_import():
+            from export.checkpoints import CHECKPOINT, Checkpoint  # noqa: PLC0415
             from export.publish import Candidate, publish  # noqa: PLC0415
             from export.training import train  # noqa: PLC0415
             from models.registry import load_plugins  # noqa: PLC0415
         load_plugins(self.layers)
-        result = train(config, dataset)
+        identity = {**config.model_dump(mode="json"), "content": dataset.record.sha256}
+        checkpoint = Checkpoint(store.root / name / CHECKPOINT, identity)
+        is_resumed = self.resume and checkpoint.path.exists()
+        if self.resume and not is_resumed:
+            _say(f"No training of {name} was interrupted; this one begins anew.")
+        try:
+            result = train(config, dataset, checkpoint=checkpoint, resume=is_resumed)
+        except KeyboardInterrupt:
+            if checkpoint.path.exists():
+                _say("\nThe same command with --resume goes on with it.")
+            raise
         _say(f"Trained {len(result.history['loss'])} epochs. On the held-out rows: {_figures(result.metrics)}.")
         record = training_record(config, dataset, result.metrics, result.history)
         candidate = Candidate(name, result.model, golden_rows(dataset), dataset.problem.labels, record)
         _say_published(publish(store, candidate, layers=self.layers))
+        checkpoint.remove()
         return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -49,7 +49,7 @@ class DataConfig(BaseModel):
 class TrainConfig(DataConfig):
     """What decides the trained weights. It goes into the manifest as it is."""
 
-    model: str = Field("mlp", description="The builder: mlp or encoder.")
+    model: Literal["mlp", "encoder"] = Field("mlp", description="The builder: mlp or encoder.")
     builder: str | None = Field(None, description="Your own builder instead, as my.module:build.")
     hidden_units: Sizes = Field((256, 256), min_length=1, description="Units of each hidden layer or block.")
     dropout: float | None = Field(

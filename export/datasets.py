@@ -23,7 +23,8 @@ from models.artifact import DatasetRecord, Tensors
 from models.problem import Problem
 
 MIN_ROWS = 10
-_CACHE_BYTES = 128 * 2**20
+_CACHE_BYTES = 96 * 2**20
+"""A part with less is kept in memory; a larger one is read from the file each time."""
 _SHIPPED: dict[str, Callable[..., Any]] = {
     "digits": shipped.load_digits,
     "wine": shipped.load_wine,
@@ -98,6 +99,10 @@ def load_dataset(config: DataConfig) -> Dataset:
     if min(sizes.values()) == 0:
         raise ValueError(f"{table.name} has too few rows to hold some out. Received: {target.rows} with a target")
     notes += [note for item in statistics if (note := item.note())]
+
+    def stream(part: Part) -> Iterator[Rows]:
+        return iter([cache[part]]) if part in cache else _stream(dealt, part)
+
     return Dataset(
         problem=Problem(
             name=table.name,
@@ -111,7 +116,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         sizes=sizes,
         record=DatasetRecord(name=table.name, sha256=table.sha256, rows=target.rows),
         notes=(*table.notes, *notes),
-        stream=(lambda part: iter([cache[part]])) if cache else partial(_stream, dealt),
+        stream=stream,
     )
 
 
@@ -216,13 +221,13 @@ def _stream(dealt: Callable[[], Iterator[tuple[Rows, np.ndarray]]], part: Part) 
 
 def _gather(
     dealt: Callable[[], Iterator[tuple[Rows, np.ndarray]]], columns: list[Column]
-) -> tuple[list[ColumnStatistics], dict[Part, int], tuple[float, float], dict[Part, Rows] | None]:
-    """The second reading: figures of the training rows, and the rows themselves where they are few."""
+) -> tuple[list[ColumnStatistics], dict[Part, int], tuple[float, float], dict[Part, Rows]]:
+    """The second reading: figures of the training rows, and of each part the rows themselves where they are few."""
     statistics = [ColumnStatistics(column) for column in columns]
     targets = ColumnStatistics(Column("target", "target", "number", "float32"))
     sizes = dict.fromkeys(Part, 0)
-    cached: dict[Part, list[Rows]] | None = {part: [] for part in Part}
-    cached_bytes = 0
+    kept: dict[Part, list[Rows]] = {part: [] for part in Part}
+    kept_bytes = dict.fromkeys(Part, 0)
     for rows, parts in dealt():
         for part in Part:
             chosen = rows.take(parts == part)
@@ -231,10 +236,10 @@ def _gather(
                 targets.add(chosen.targets)
                 for item in statistics:
                     item.add(chosen.inputs[item.column.name])
-            if cached is not None and len(chosen):
-                cached[part].append(chosen)
-        cached_bytes += rows.nbytes
-        if cached_bytes > _CACHE_BYTES:
-            cached = None
-    cache = {part: concatenate(found) for part, found in cached.items() if found} if cached is not None else None
+            kept_bytes[part] += chosen.nbytes
+            if kept_bytes[part] > _CACHE_BYTES:
+                kept.pop(part, None)
+            elif len(chosen):
+                kept[part].append(chosen)
+    cache = {part: concatenate(kept.pop(part)) for part in list(kept) if kept[part]}
     return statistics, sizes, (float(targets.mean), float(np.sqrt(targets.variance)) or 1.0), cache

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NoReturn
 
 import keras
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 import models.builders as _registers_our_builders  # noqa: F401
 from export.batches import batch_size_for, batches
+from export.checkpoints import Checkpoint, Progress
 from export.config import TrainConfig
 from export.datasets import Dataset, Rows
 from export.metrics import Predict, evaluate
@@ -33,37 +35,39 @@ class TrainResult:
     history: dict[str, tuple[float, ...]]
 
 
-@dataclass
-class _Progress:
-    """How far a training has come: the epoch to go on with, what was watched, and the best weights so far."""
-
-    epoch: int = 0
-    history: dict[str, list[float]] = field(default_factory=dict)
-    best_loss: float = math.inf
-    best_weights: list[np.ndarray] = field(default_factory=list)
-    epochs_without_gain: int = 0
-
-
-def train(config: TrainConfig, dataset: Dataset, *, show_progress: bool = True) -> TrainResult:
-    """Trains a model. The same arguments on the same machine give the same weights.
+def train(
+    config: TrainConfig,
+    dataset: Dataset,
+    *,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> TrainResult:
+    """Trains a model. The same arguments on the same machine give the same weights, interrupted or not.
 
     Seeds the random generators of the process and makes TensorFlow's operations deterministic in it.
 
+    Args:
+        config: How.
+        dataset: On what.
+        checkpoint: Where the state is written while it trains.
+        resume: Whether to begin with the state that is there.
+        show_progress: Whether to draw a bar.
+
     Raises:
-        ValueError: there is no such builder, or its model does not fit the data.
+        ValueError: there is no such builder, its model does not fit the data, or the loss is no number any more.
     """
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     model = build(config, dataset.problem)
     trainer = _compiled(model, dataset.problem, config.learning_rate)
+    progress = checkpoint.restore(trainer) if checkpoint and resume else Progress()
+    weights = _class_weights(dataset) if config.balance else None
     predict = _predictor(model)
     majority = int(np.argmax(dataset.target.counts)) if dataset.target.counts else 0
-    weights = _class_weights(dataset) if config.balance else None
-    progress = _Progress()
-    total = config.epochs * dataset.sizes[Part.TRAIN]
-    with tqdm(total=total, desc="training", unit="row", unit_scale=True, disable=not show_progress) as bar:
+    with _bar(config, dataset, progress, disable=not show_progress) as bar:
         while progress.epoch < config.epochs and progress.epochs_without_gain < config.patience:
-            loss = _run_epoch(config, dataset, trainer, progress.epoch, weights, bar)
+            loss = _run_epoch(config, dataset, trainer, progress, weights, checkpoint, bar)
             found = evaluate(predict, dataset.stream(Part.VALIDATION), dataset.problem, majority, weights)
             _note(progress, model, {"loss": loss, **{f"validation_{key}": value for key, value in found.items()}})
             bar.set_postfix_str(_figures(progress, config.epochs))
@@ -106,6 +110,7 @@ def _compiled(model: keras.Model, problem: Problem, learning_rate: float) -> ker
     trainer = keras.Model({tensor.name: tensor for tensor in model.inputs}, model.outputs[0])
     loss = "sparse_categorical_crossentropy" if problem.labels else _squared_error(problem.spread)
     trainer.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
+    trainer.optimizer.build(trainer.trainable_variables)
     return trainer
 
 
@@ -124,19 +129,33 @@ def _run_epoch(
     config: TrainConfig,
     dataset: Dataset,
     trainer: keras.Model,
-    epoch: int,
+    progress: Progress,
     weights: np.ndarray | None,
+    checkpoint: Checkpoint | None,
     bar: tqdm[NoReturn],
 ) -> float:
-    """Learns from every training row once and gives the mean loss."""
-    rows = dataset.sizes[Part.TRAIN]
-    size = config.batch_size or batch_size_for(rows)
+    """Learns from every training row once, but those of the batches that were, and gives the mean loss."""
+    size = _batch_size(config, dataset)
     signature = signature_of(trainer)
-    total = 0.0
-    for batch in batches(dataset.stream(Part.TRAIN), size, (config.seed, epoch)):
-        total += len(batch) * _step(trainer, signature, batch, weights)
+    found = batches(dataset.stream(Part.TRAIN), size, (config.seed, progress.epoch))
+    for batch in islice(found, progress.step, None):
+        progress.loss_sum += len(batch) * _step(trainer, signature, batch, weights)
+        progress.step += 1
         bar.update(len(batch))
-    return total / rows
+        if checkpoint:
+            checkpoint.save_if_due(trainer, progress)
+    return progress.loss_sum / dataset.sizes[Part.TRAIN]
+
+
+def _batch_size(config: TrainConfig, dataset: Dataset) -> int:
+    return config.batch_size or batch_size_for(dataset.sizes[Part.TRAIN])
+
+
+def _bar(config: TrainConfig, dataset: Dataset, progress: Progress, *, disable: bool) -> tqdm[NoReturn]:
+    """A bar over the rows of all epochs, with the time left."""
+    rows = dataset.sizes[Part.TRAIN]
+    done = progress.epoch * rows + min(progress.step * _batch_size(config, dataset), rows)
+    return tqdm(total=config.epochs * rows, initial=done, desc="training", unit="row", unit_scale=True, disable=disable)
 
 
 def _step(trainer: keras.Model, signature: Signature, batch: Rows, weights: np.ndarray | None) -> float:
@@ -152,21 +171,21 @@ def _class_weights(dataset: Dataset) -> np.ndarray | None:
     return counts.sum() / (len(counts) * counts) if len(counts) else None
 
 
-def _note(progress: _Progress, model: keras.Model, figures: dict[str, float]) -> None:
+def _note(progress: Progress, model: keras.Model, figures: dict[str, float]) -> None:
     """Writes down an epoch's figures, and keeps the weights where they are the best so far."""
     for name, value in figures.items():
         progress.history.setdefault(name, []).append(value)
     watched = figures.get("validation_loss", figures.get("validation_rmse", math.inf))
     if not math.isfinite(figures["loss"]) or not math.isfinite(watched):
         raise ValueError("The loss is no longer a number. Try a smaller --learning-rate, such as 1e-4.")
-    progress.epoch += 1
+    progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
     progress.epochs_without_gain += 1
     if watched < progress.best_loss:
         progress.best_loss, progress.epochs_without_gain = watched, 0
         progress.best_weights = model.get_weights()
 
 
-def _figures(progress: _Progress, epochs: int) -> str:
+def _figures(progress: Progress, epochs: int) -> str:
     shown = ("loss", "validation_loss", "validation_accuracy", "validation_rmse")
     figures = [
         f"{name.replace('_', ' ')} {values[-1]:.4g}" for name, values in progress.history.items() if name in shown
