@@ -42,6 +42,8 @@ class Train(TrainConfig, LayersCommand):  # type: ignore[misc] # pydantic merges
         from export.golden_rows import golden_rows  # noqa: PLC0415
         from export.summary import summary, training_record  # noqa: PLC0415
 
+        if self.builder:
+            _check_builder(self.builder)
         config = TrainConfig.model_validate(self.model_dump(include=set(TrainConfig.model_fields)))
         dataset = load_dataset(config)
         for line in summary(dataset):
@@ -115,6 +117,13 @@ class Export(BaseSettings):
     train: CliSubCommand[Train] = Field(description=Train.__doc__)
     verify: CliSubCommand[Verify] = Field(description=Verify.__doc__)
     reexport: CliSubCommand[Reexport] = Field(description=Reexport.__doc__)
+
+
+def _check_builder(name: str) -> None:
+    """Fails where there is no such builder, before any data are read."""
+    with quiet_import():
+        from models.registry import find_builder  # noqa: PLC0415
+    find_builder(name)
 
 
 def _say(line: str) -> None:

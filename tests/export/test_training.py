@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ from export.splitting import Part
 from export.training import TrainResult, build, train
 from models.problem import Feature, Problem
 
+DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 CONFIG = TrainConfig(hidden_units=(8,), dropout=0.1, epochs=30, patience=5, learning_rate=0.01, seed=3)
 
 
@@ -155,6 +158,14 @@ def my_builders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_own_builder_is_taken(my_builders: None) -> None:
     model = build(TrainConfig(builder="my_builders:build"), PROBLEM)
     assert model.output_names == ["mine"]
+
+
+def test_builder_of_the_documentation_works() -> None:
+    (source,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENTATION.read_text(), flags=re.MULTILINE | re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(source, module)
+    model = module["build"](PROBLEM, hidden_units=(4,))
+    assert (model.input_shape, model.output_shape) == ((None,), (None, 2))
 
 
 @pytest.mark.parametrize(
