@@ -55,27 +55,32 @@ def build_encoder(
     Inputs: one a feature, named and typed as it is. Output: see `models.preprocessing.finish`.
     """
     inputs, x = preprocess(problem)
-    x = Dense(width, name=problem.layer_name("token_projection"))(_tokens(x))
-    x = PositionEmbedding(name=problem.layer_name("positions"))(x)
+    named = problem.layer_name
+    x = Dense(width, name=named("token_projection"))(_tokens(problem, x))
+    x = PositionEmbedding(name=named("positions"))(x)
     for block, units in enumerate(hidden_units, start=1):
-        attended = LayerNorm(name=problem.layer_name(f"attention_norm_{block}"))(x)
-        attended = SelfAttention(num_heads, name=problem.layer_name(f"attention_{block}"))(attended)
-        x = keras.layers.Add()([x, keras.layers.Dropout(dropout)(attended)])
-        hidden = LayerNorm(name=problem.layer_name(f"dense_norm_{block}"))(x)
-        hidden = Dense(units, activation="gelu", name=problem.layer_name(f"dense_{block}"))(hidden)
-        hidden = Dense(width, name=problem.layer_name(f"projection_{block}"))(keras.layers.Dropout(dropout)(hidden))
-        x = keras.layers.Add()([x, keras.layers.Dropout(dropout)(hidden)])
-    x = LayerNorm(name=problem.layer_name("last_norm"))(x)
-    x = keras.layers.Dropout(dropout)(keras.layers.Flatten()(x))
+        attended = LayerNorm(name=named(f"attention_norm_{block}"))(x)
+        attended = SelfAttention(num_heads, name=named(f"attention_{block}"))(attended)
+        attended = keras.layers.Dropout(dropout, name=named(f"attention_dropout_{block}"))(attended)
+        x = keras.layers.Add(name=named(f"attention_sum_{block}"))([x, attended])
+        hidden = LayerNorm(name=named(f"dense_norm_{block}"))(x)
+        hidden = Dense(units, activation="gelu", name=named(f"dense_{block}"))(hidden)
+        hidden = keras.layers.Dropout(dropout, name=named(f"dropout_{block}"))(hidden)
+        hidden = Dense(width, name=named(f"projection_{block}"))(hidden)
+        hidden = keras.layers.Dropout(dropout, name=named(f"projection_dropout_{block}"))(hidden)
+        x = keras.layers.Add(name=named(f"sum_{block}"))([x, hidden])
+    x = LayerNorm(name=named("last_norm"))(x)
+    x = keras.layers.Flatten(name=named("flat"))(x)
+    x = keras.layers.Dropout(dropout, name=named("last_dropout"))(x)
     return finish(problem, inputs, x)
 
 
-def _tokens(x: Any) -> Any:
+def _tokens(problem: Problem, x: Any) -> Any:
     """Cuts a vector into about as many tokens as each has features, the last one filled up with zeros."""
     features = x.shape[-1]
     size = math.isqrt(features - 1) + 1
     count = -(-features // size)
     if count * size > features:
-        x = keras.layers.Reshape((features, 1))(x)
-        x = keras.layers.ZeroPadding1D((0, count * size - features))(x)
-    return keras.layers.Reshape((count, size))(x)
+        x = keras.layers.Reshape((features, 1), name=problem.layer_name("padded_vector"))(x)
+        x = keras.layers.ZeroPadding1D((0, count * size - features), name=problem.layer_name("padding"))(x)
+    return keras.layers.Reshape((count, size), name=problem.layer_name("tokens"))(x)

@@ -39,7 +39,7 @@ def preprocess(problem: Problem) -> tuple[list[Any], Any]:
         for number, (feature, tensor) in enumerate(pairs)
         if feature.type == "category" or (feature.type == "boolean" and feature.dtype != "bool")
     ]
-    return inputs, _concatenate([part for part in parts if part is not None])
+    return inputs, _concatenate([part for part in parts if part is not None], problem.layer_name("columns"))
 
 
 def finish(problem: Problem, inputs: list[Any], x: Any) -> keras.Model:
@@ -56,7 +56,8 @@ def finish(problem: Problem, inputs: list[Any], x: Any) -> keras.Model:
     if problem.labels is not None:
         outputs = Dense(len(problem.labels), activation="softmax", name=problem.layer_name("probabilities"))(x)
     else:
-        scaled = keras.layers.Reshape(())(Dense(1, name=problem.layer_name("scaled_prediction"))(x))
+        x = Dense(1, name=problem.layer_name("scaled_prediction"))(x)
+        scaled = keras.layers.Reshape((), name=problem.layer_name("scalar"))(x)
         outputs = keras.layers.Rescaling(problem.spread, problem.mean, name=problem.layer_name("prediction"))(scaled)
     return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=problem.name)
 
@@ -71,27 +72,34 @@ def _scaled(problem: Problem, pairs: list[tuple[Feature, Any]]) -> Any:
     for feature, tensor in pairs:
         first = sum(map(len, means))
         if feature.type == "date":
-            columns.append(DateParts()(tensor))
+            columns.append(DateParts(name=problem.layer_name(f"date_parts_{len(columns)}"))(tensor))
             means.append(np.append(np.ravel(feature.mean), np.zeros(_NUM_DATE_PARTS - 1)))
             variances.append(np.append(np.ravel(feature.variance), np.ones(_NUM_DATE_PARTS - 1)))
             indicators.append(first)
             continue
         means.append(np.ravel(feature.mean))
         variances.append(np.ravel(feature.variance))
-        columns.append(tensor if len(tensor.shape) == 2 else keras.layers.Reshape((len(means[-1]),))(tensor))
+        if len(tensor.shape) != 2:
+            name = problem.layer_name(f"number_{len(columns)}")
+            tensor = keras.layers.Reshape((len(means[-1]),), name=name)(tensor)  # noqa: PLW2901
+        columns.append(tensor)
         if feature.nullable:
             indicators += range(first, first + len(means[-1]))
     spread = np.concatenate(variances)
     x = keras.layers.Normalization(
         mean=np.concatenate(means), variance=np.where(spread > 0, spread, 1.0), name=problem.layer_name("scaling")
-    )(_concatenate(columns))
+    )(_concatenate(columns, problem.layer_name("numbers")))
     return Impute(indicators, name=problem.layer_name("imputation"))(x) if indicators else x
 
 
 def _flags(problem: Problem, tensors: list[Any]) -> Any:
     if not tensors:
         return None
-    flags = _concatenate([keras.layers.Reshape((1,))(tensor) for tensor in tensors])
+    columns = [
+        keras.layers.Reshape((1,), name=problem.layer_name(f"flag_{number}"))(tensor)
+        for number, tensor in enumerate(tensors)
+    ]
+    flags = _concatenate(columns, problem.layer_name("all_flags"))
     return keras.layers.Rescaling(1.0, name=problem.layer_name("flags"))(flags)
 
 
@@ -106,5 +114,5 @@ def _category(problem: Problem, feature: Feature, tensor: Any, number: int) -> A
     return keras.layers.Embedding(len(vocabulary) + 1, width, name=problem.layer_name(f"embedding_{number}"))(indices)
 
 
-def _concatenate(tensors: list[Any]) -> Any:
-    return tensors[0] if len(tensors) == 1 else keras.layers.Concatenate()(tensors)
+def _concatenate(tensors: list[Any], name: str) -> Any:
+    return tensors[0] if len(tensors) == 1 else keras.layers.Concatenate(name=name)(tensors)

@@ -90,3 +90,12 @@ def test_encoder_cuts_any_number_of_features(width: int, tokens: tuple[int, int]
     options: dict[str, Any] = {"mean": np.zeros(width), "variance": np.ones(width)}
     problem = Problem("toy", (Feature("x", "number", shape=(width,), **options),), labels=("a", "b"))
     assert build_encoder(problem).get_layer("token_projection").input.shape == (None, *tokens)
+
+
+@BUILDERS
+def test_every_layer_has_a_name_that_no_column_can_have(builder: Build) -> None:
+    flag, date = Feature("flag", "boolean", "bool"), Feature("date", "date", "string")
+    first = builder(Problem("toy", (VECTOR, Feature("x", "number"), flag, date)), hidden_units=(4,))
+    columns = tuple(Feature(layer.name, "number") for layer in first.layers if layer.name not in ("flag", "date"))
+    again = builder(Problem("toy", (*columns, flag, date)), hidden_units=(4,))
+    assert len({layer.name for layer in again.layers}) == len(again.layers)
