@@ -197,9 +197,9 @@ class _NpyStream:
         }[version]
         self.shape, is_fortran, self.dtype = read_header(file)
         self.file = file
-        if self.dtype.hasobject or not self.shape or (is_fortran and len(self.shape) > 1):
+        if self.dtype.kind not in "biufUSM" or not self.shape or (is_fortran and len(self.shape) > 1):
             raise ValueError(
-                f"`{name}` must be an array in C order with rows on axis 0, and no Python objects. "
+                f"`{name}` must be an array of numbers, strings, booleans or dates in C order, rows on axis 0. "
                 f"Received: {self.dtype} of shape {self.shape}{' in Fortran order' if is_fortran else ''}"
             )
 
