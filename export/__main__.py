@@ -10,13 +10,11 @@ import sys
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
 
-from export.config import TrainConfig
-from models.artifact import Artifact, TrainingRecord
+from export.config import TrainConfig, data_name
+from models.artifact import Artifact, ModelName
 from models.command_line import Command, Names, main, program_config
 from models.quiet import quiet_import
 from models.store import ArtifactStore
-
-DEFAULT_MODEL = "digits"
 
 
 class LayersCommand(Command):
@@ -25,35 +23,53 @@ class LayersCommand(Command):
     layers: Names = Field((), description="Modules that define your layers, with commas between or given repeatedly.")
 
 
-class Train(TrainConfig, Command):  # type: ignore[misc] # pydantic merges the two configurations
-    """Trains on handwritten digits, proves the saved model in a fresh process and publishes the next version."""
+class Train(TrainConfig, LayersCommand):  # type: ignore[misc] # pydantic merges the two configurations
+    """Trains on a table of yours, or on handwritten digits; proves the saved model in a fresh process, publishes it."""
 
+    name: ModelName | None = Field(None, description="Name to publish under; by default the data's.")
     if_missing: bool = Field(False, description="Do nothing where a version is published already.")
+    resume: bool = Field(False, description="Go on with a training of this name that was interrupted.")
 
     def run(self) -> int:
         """Trains and publishes."""
         store = ArtifactStore(self.artifacts)
-        if self.if_missing and store.versions(DEFAULT_MODEL):
+        name = self.name or data_name(self.data)
+        if self.if_missing and store.versions(name):
             return 0
-        with store.stage(DEFAULT_MODEL):
+        with store.stage(name):
             pass  # fails here where nothing can be written, not after the training
-        with quiet_import():
-            from export.datasets import load_digits  # noqa: PLC0415
-            from export.publish import Candidate, golden_rows, publish  # noqa: PLC0415
-            from export.training import train  # noqa: PLC0415
+        from export.datasets import load_dataset  # noqa: PLC0415
+        from export.golden_rows import golden_rows  # noqa: PLC0415
+        from export.summary import summary, training_record  # noqa: PLC0415
+
+        if self.builder:
+            _check_builder(self.builder)
         config = TrainConfig.model_validate(self.model_dump(include=set(TrainConfig.model_fields)))
-        dataset = load_digits()
-        result = train(config, dataset)
-        parts = result.split
-        _say(f"Trained on {parts.train.rows} rows. On {parts.test.rows} held-out rows: {_figures(result.metrics)}.")
-        training = TrainingRecord(
-            config=config.model_dump(mode="json"),
-            dataset=dataset.record(),
-            seed=config.seed,
-            metrics=result.metrics,
-        )
-        rows = golden_rows(parts.train.inputs, parts.test.inputs)
-        _say_published(publish(store, Candidate(DEFAULT_MODEL, result.model, rows, dataset.labels, training)))
+        dataset = load_dataset(config)
+        for line in summary(dataset):
+            _say(line)
+        with quiet_import():
+            from export.checkpoints import CHECKPOINT, Checkpoint  # noqa: PLC0415
+            from export.publish import Candidate, publish  # noqa: PLC0415
+            from export.training import train  # noqa: PLC0415
+            from models.registry import load_plugins  # noqa: PLC0415
+        load_plugins(self.layers)
+        identity = {**config.model_dump(mode="json"), "content": dataset.record.sha256}
+        checkpoint = Checkpoint(store.root / name / CHECKPOINT, identity)
+        is_resumed = self.resume and checkpoint.path.exists()
+        if self.resume and not is_resumed:
+            _say(f"No training of {name} was interrupted; this one begins anew.")
+        try:
+            result = train(config, dataset, checkpoint=checkpoint, resume=is_resumed)
+        except KeyboardInterrupt:
+            if checkpoint.path.exists():
+                _say("\nThe same command with --resume goes on with it.")
+            raise
+        _say(f"Trained {len(result.history['loss'])} epochs. On the held-out rows: {_figures(result.metrics)}.")
+        record = training_record(config, dataset, result.metrics, result.history)
+        candidate = Candidate(name, result.model, golden_rows(dataset), dataset.problem.labels, record)
+        _say_published(publish(store, candidate, layers=self.layers))
+        checkpoint.remove()
         return 0
 
 
@@ -101,6 +117,13 @@ class Export(BaseSettings):
     train: CliSubCommand[Train] = Field(description=Train.__doc__)
     verify: CliSubCommand[Verify] = Field(description=Verify.__doc__)
     reexport: CliSubCommand[Reexport] = Field(description=Reexport.__doc__)
+
+
+def _check_builder(name: str) -> None:
+    """Fails where there is no such builder, before any data are read."""
+    with quiet_import():
+        from models.registry import find_builder  # noqa: PLC0415
+    find_builder(name)
 
 
 def _say(line: str) -> None:

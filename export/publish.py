@@ -88,19 +88,6 @@ def publish(store: ArtifactStore, candidate: Candidate, *, layers: tuple[str, ..
         return store.publish(staging, manifest)
 
 
-def golden_rows(train: Tensors, test: Tensors, *, count: int = 16) -> Tensors:
-    """Rows to prove a model with: real ones from the test set, then zeros, and the training minimum and maximum.
-
-    Args:
-        train, test: Numeric features by name.
-        count: How many real rows, spread over the test set.
-    """
-    rows = next(iter(test.values())).shape[0]
-    chosen = np.unique(np.linspace(0, rows - 1, num=min(count, rows)).astype(int))
-    edges = {name: np.stack([np.zeros_like(v[0]), v.min(axis=0), v.max(axis=0)]) for name, v in train.items()}
-    return {name: np.concatenate([values[chosen], edges[name]]) for name, values in test.items()}
-
-
 def _golden(candidate: Candidate, signature: Signature) -> Golden:
     inputs = candidate.golden_inputs
     names = [spec.name for spec in signature.inputs]

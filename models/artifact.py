@@ -32,6 +32,20 @@ DType = Literal[
 ]  # fmt: skip
 
 
+ColumnType = Literal["number", "category", "boolean", "date"]
+Task = Literal["classification", "regression"]
+
+
+def null_of(dtype: DType) -> float | int | str:
+    """What stands for a missing value: NaN, the empty string, or the smallest integer.
+
+    NumPy's `bool` has no room for one: a boolean with missing values is `int8`, with 1 for true and 0 for false.
+    """
+    if dtype == "string":
+        return ""
+    return float("nan") if dtype.startswith("float") else int(np.iinfo(dtype).min)
+
+
 class ArtifactError(ValueError):
     """A version on disk is damaged or incomplete. The message names no path outside the version's folder."""
 
@@ -41,11 +55,15 @@ class _Record(BaseModel):
 
 
 class TensorSpec(_Record):
-    """Name, dtype and shape of one input or output. Axis 0 is the rows and always None; None elsewhere is any size."""
+    """Name, dtype and shape of one input or output. Axis 0 is the rows and always None; None elsewhere is any size.
+
+    A `nullable` input takes missing values, written as `null_of` its dtype.
+    """
 
     name: str = Field(min_length=1)
     dtype: DType
     shape: tuple[int | None, ...] = Field(min_length=1)
+    nullable: bool = False
 
 
 class Signature(_Record):
@@ -101,13 +119,36 @@ class DatasetRecord(_Record):
     rows: int = Field(ge=1)
 
 
+class ColumnRecord(_Record):
+    """A column of the table that the model was trained on; `minimum`, `maximum` and `mean` over the training rows.
+
+    `header` is what the file calls it, where that cannot be an input's name. A date's figures are days since 1970;
+    `categories` counts those that the model knows, and `missing` the empty cells of all rows. A column of arrays has
+    the figures of all its numbers together.
+    """
+
+    name: str
+    header: str
+    type: ColumnType
+    missing: int = Field(ge=0)
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    categories: int | None = None
+
+
 class TrainingRecord(_Record):
-    """How the weights came about, where we trained them."""
+    """How the weights came about, where we trained them. `history` has a figure for each epoch."""
 
     config: dict[str, Any]
     dataset: DatasetRecord
     seed: int
     metrics: dict[str, float]
+    task: Task | None = None
+    target: str | None = None
+    columns: tuple[ColumnRecord, ...] = ()
+    history: dict[str, tuple[float, ...]] = {}
+    notes: tuple[str, ...] = ()
 
 
 class Manifest(_Record):

@@ -1,44 +1,86 @@
-"""Models, each a plain function that gives a Keras model. Scaling is a layer: clients send raw features."""
+"""Models, each a plain function that gives a Keras model. All preprocessing is inside: clients send raw rows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
-import numpy as np
 
-from models.layers import Dense, LayerNorm
+from models.layers import Dense, LayerNorm, PositionEmbedding, SelfAttention
+from models.preprocessing import finish, preprocess
+from models.problem import Problem
+from models.registry import register_builder
 
 
-def build_mlp(
-    *,
-    name: str,
-    mean: np.ndarray,
-    variance: np.ndarray,
-    num_classes: int,
-    hidden_units: Sequence[int],
-    dropout: float,
-) -> keras.Model:
-    """A classifier: scaling, then blocks of Dense, LayerNorm, ReLU and dropout, then class probabilities.
+@register_builder("mlp")
+def build_mlp(problem: Problem, *, hidden_units: Sequence[int] = (256, 256), dropout: float = 0.5) -> keras.Model:
+    """Preprocessing, then blocks of Dense, LayerNorm, ReLU and dropout, then the prediction.
 
     Args:
-        name: The model's name.
-        mean, variance: Of each raw feature over the training rows; both of shape `(features,)`. A constant
-            feature, whose variance is 0, is only centred.
-        num_classes: Size of the output.
+        problem: The columns, and what to predict.
         hidden_units: Units of each block.
         dropout: Share of activations dropped in training, in [0, 1).
 
-    Input: `features`, float32 of shape `(batch, features)`.
-    Output: `probabilities`, float32 of shape `(batch, num_classes)`, each row sums to 1.
+    Inputs: one a feature, named and typed as it is. Output: see `models.preprocessing.finish`.
     """
-    inputs = keras.Input((len(mean),), name="features")
-    spread = np.where(variance > 0, variance, 1.0)
-    x = keras.layers.Normalization(mean=mean, variance=spread, name="scaling")(inputs)
+    inputs, x = preprocess(problem)
     for block, units in enumerate(hidden_units, start=1):
-        x = Dense(units, name=f"dense_{block}")(x)
-        x = LayerNorm(name=f"layer_norm_{block}")(x)
-        x = keras.layers.Activation("relu", name=f"relu_{block}")(x)
-        x = keras.layers.Dropout(dropout, name=f"dropout_{block}")(x)
-    outputs = Dense(num_classes, activation="softmax", name="probabilities")(x)
-    return keras.Model(inputs, outputs, name=name)
+        x = Dense(units, name=problem.layer_name(f"dense_{block}"))(x)
+        x = LayerNorm(name=problem.layer_name(f"layer_norm_{block}"))(x)
+        x = keras.layers.Activation("relu", name=problem.layer_name(f"relu_{block}"))(x)
+        x = keras.layers.Dropout(dropout, name=problem.layer_name(f"dropout_{block}"))(x)
+    return finish(problem, inputs, x)
+
+
+@register_builder("encoder")
+def build_encoder(
+    problem: Problem,
+    *,
+    hidden_units: Sequence[int] = (256, 256),
+    dropout: float = 0.1,
+    width: int = 64,
+    num_heads: int = 4,
+) -> keras.Model:
+    """A transformer encoder over the preprocessed features, cut into tokens; 64 of them are 8 tokens of 8.
+
+    Args:
+        problem: The columns, and what to predict.
+        hidden_units: Units of each block's feed-forward layer.
+        dropout: Share of activations dropped in training, in [0, 1).
+        width: Features of a token inside; a multiple of `num_heads`.
+        num_heads: Attention heads of each block.
+
+    Inputs: one a feature, named and typed as it is. Output: see `models.preprocessing.finish`.
+    """
+    inputs, x = preprocess(problem)
+    named = problem.layer_name
+    x = Dense(width, name=named("token_projection"))(_tokens(problem, x))
+    x = PositionEmbedding(name=named("positions"))(x)
+    for block, units in enumerate(hidden_units, start=1):
+        attended = LayerNorm(name=named(f"attention_norm_{block}"))(x)
+        attended = SelfAttention(num_heads, name=named(f"attention_{block}"))(attended)
+        attended = keras.layers.Dropout(dropout, name=named(f"attention_dropout_{block}"))(attended)
+        x = keras.layers.Add(name=named(f"attention_sum_{block}"))([x, attended])
+        hidden = LayerNorm(name=named(f"dense_norm_{block}"))(x)
+        hidden = Dense(units, activation="gelu", name=named(f"dense_{block}"))(hidden)
+        hidden = keras.layers.Dropout(dropout, name=named(f"dropout_{block}"))(hidden)
+        hidden = Dense(width, name=named(f"projection_{block}"))(hidden)
+        hidden = keras.layers.Dropout(dropout, name=named(f"projection_dropout_{block}"))(hidden)
+        x = keras.layers.Add(name=named(f"sum_{block}"))([x, hidden])
+    x = LayerNorm(name=named("last_norm"))(x)
+    x = keras.layers.Flatten(name=named("flat"))(x)
+    x = keras.layers.Dropout(dropout, name=named("last_dropout"))(x)
+    return finish(problem, inputs, x)
+
+
+def _tokens(problem: Problem, x: Any) -> Any:
+    """Cuts a vector into about as many tokens as each has features, the last one filled up with zeros."""
+    features = x.shape[-1]
+    size = math.isqrt(features - 1) + 1
+    count = -(-features // size)
+    if count * size > features:
+        x = keras.layers.Reshape((features, 1), name=problem.layer_name("padded_vector"))(x)
+        x = keras.layers.ZeroPadding1D((0, count * size - features), name=problem.layer_name("padding"))(x)
+    return keras.layers.Reshape((count, size), name=problem.layer_name("tokens"))(x)

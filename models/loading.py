@@ -183,7 +183,8 @@ def _spec(name: str, tensor: Any) -> TensorSpec:
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype not in get_args(DType):
         raise ValueError(f"`{name}` must have a dtype that NumPy has: cast it in the model. Received: dtype={dtype}")
-    return TensorSpec(name=name, dtype=dtype, shape=tuple(tensor.shape))
+    is_optional = bool(getattr(tensor._keras_history.operation, "optional", False))
+    return TensorSpec(name=name, dtype=dtype, shape=tuple(tensor.shape), nullable=is_optional)
 
 
 def _to_numpy(tensor: tf.Tensor) -> np.ndarray:

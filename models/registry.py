@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -26,8 +26,11 @@ PACKAGE = "layerserve"
 """Serialisation namespace. It is part of every saved file: never change it."""
 
 LayerClass = TypeVar("LayerClass", bound=type)
+Builder = Callable[..., keras.Model]
+BuilderFunction = TypeVar("BuilderFunction", bound=Builder)
 
 _objects: dict[str, Any] = {}
+_builders: dict[str, Builder] = {}
 
 
 def register_layer(cls: LayerClass) -> LayerClass:
@@ -48,6 +51,43 @@ def register_layer(cls: LayerClass) -> LayerClass:
     registered: LayerClass = keras.saving.register_keras_serializable(package=PACKAGE)(cls)
     _objects[registered_name] = registered
     return registered
+
+
+def register_builder(name: str) -> Callable[[BuilderFunction], BuilderFunction]:
+    """Registers a builder under `name`, which `--model` takes.
+
+    Raises:
+        ValueError: another builder has that name.
+    """
+
+    def register(function: BuilderFunction) -> BuilderFunction:
+        holder = _builders.setdefault(name, function)
+        if holder is not function:
+            raise ValueError(
+                f"The builder `{name}` is already {_origin(holder)}. Received: {_origin(function)}. Rename one."
+            )
+        return function
+
+    return register
+
+
+def find_builder(name: str) -> Builder:
+    """The builder registered as `name`, or for `my.module:build` the function `build` of `my.module`, imported here.
+
+    Raises:
+        ValueError: there is no such builder, or its module cannot be imported.
+    """
+    module, colon, function = name.partition(":")
+    found = getattr(_import(module), function, None) if colon and function else _builders.get(name)
+    if found is None:
+        raise ValueError(
+            f"There is no builder `{name}`. Registered: {', '.join(sorted(_builders)) or 'none'}. "
+            "Your own is named my.module:build."
+        )
+    if not callable(found):
+        raise ValueError(f"The builder `{name}` must be a function. Received: {type(found).__name__}")
+    builder: Builder = found
+    return builder
 
 
 def load_plugins(modules: Iterable[str]) -> None:

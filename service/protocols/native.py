@@ -13,7 +13,7 @@ from service.engine import Engine, ModelIndex, ModelMetadata
 from service.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, ServiceError, UnsupportedMedia
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols import schema
-from service.protocols.tensors import decode, describe
+from service.protocols.tensors import decode, describe, encode
 
 _LONGEST_EXAMPLE = 1000
 _JSON = "application/json"
@@ -95,8 +95,9 @@ def example(metadata: ModelMetadata) -> dict[str, Any]:
 
 
 def _example_request(metadata: ModelMetadata) -> Any:
-    inputs = {name: values[:1] for name, values in metadata.golden.inputs.items()}
-    return orjson.loads(_dump({"instances": _rows(inputs, metadata.signature.inputs)}))
+    specs = metadata.signature.inputs
+    columns = [encode(spec, metadata.golden.inputs[spec.name][:1]) for spec in specs]
+    return orjson.loads(_dump({"instances": _join(columns, specs)}))
 
 
 def _example_response(metadata: ModelMetadata) -> dict[str, Any]:
@@ -217,7 +218,11 @@ def _check_labels(name: str, signature: Signature) -> tuple[str, ...]:
 
 
 def _rows(tensors: Tensors, specs: tuple[TensorSpec, ...]) -> list[Any]:
-    columns = [_column(tensors[spec.name], spec) for spec in specs]
+    return _join([_column(tensors[spec.name], spec) for spec in specs], specs)
+
+
+def _join(columns: list[Any], specs: tuple[TensorSpec, ...]) -> list[Any]:
+    """From a column for each tensor to a value, or an object of all of them, for each row."""
     if len(columns) == 1:
         return list(columns[0])
     names = [spec.name for spec in specs]

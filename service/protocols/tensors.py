@@ -1,4 +1,8 @@
-"""JSON values to arrays. Nothing is coerced: a string is no number, a fraction no integer, a boolean neither."""
+"""JSON values to arrays. Nothing is coerced: a string is no number, a fraction no integer, a boolean neither.
+
+A nullable input takes null too, and holds it as `models.artifact.null_of` its dtype. NumPy's booleans have no room for
+that: a nullable int8 input takes true, false and null.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from models.artifact import TensorSpec
+from models.artifact import TensorSpec, null_of
 from service.errors import InvalidRequest
 
 # NumPy stores strings padded to the longest, so one long string among many short ones would take all memory.
@@ -30,7 +34,7 @@ def decode(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
         InvalidRequest: rows of different shapes, or a value that is not of the dtype.
     """
     dtype = np.dtype(np.str_ if spec.dtype == "string" else spec.dtype)
-    wanted, types = _LEAVES[dtype.kind]
+    wanted, types = _wanted(spec, dtype)
     values = np.array(rows, dtype=object)  # as they are: NumPy would else turn booleans and strings into one another
     leaves = values.ravel().tolist()
     strangers = set(map(type, leaves)) - types
@@ -40,9 +44,18 @@ def decode(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
         raise InvalidRequest(f"Input `{spec.name}` must hold {wanted}. Row {row} holds {describe(value)}.")
     if strangers:
         raise InvalidRequest(_ragged_message(spec, rows))
+    if spec.nullable:
+        leaves = [null_of(spec.dtype) if leaf is None else leaf for leaf in leaves]
+        values = np.array(leaves, dtype=object).reshape(values.shape)
     if dtype.kind == "U":
         return _to_strings(spec, values, leaves)
     return _to_floats(spec, values, dtype) if dtype.kind == "f" else _to_exact(spec, rows, values, dtype)
+
+
+def encode(spec: TensorSpec, values: np.ndarray) -> list[Any]:
+    """The rows of an input as JSON has them: what `decode` takes, and gives `values` for."""
+    rows: list[Any] = values.tolist()
+    return [_with_nulls(spec, row) for row in rows] if spec.nullable else rows
 
 
 def describe(value: Any) -> str:
@@ -59,10 +72,26 @@ def describe(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
+def _wanted(spec: TensorSpec, dtype: np.dtype[Any]) -> tuple[str, set[type]]:
+    """What an input must hold, in words and as Python's types."""
+    if not spec.nullable:
+        return _LEAVES[dtype.kind]
+    words, types = ("true, false", {bool}) if spec.dtype == "int8" else _LEAVES[dtype.kind]
+    return f"{words} or null", types | {type(None)}
+
+
+def _with_nulls(spec: TensorSpec, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_nulls(spec, item) for item in value]
+    if value == null_of(spec.dtype) or value != value:  # noqa: PLR0124 - NaN
+        return None
+    return bool(value) if spec.dtype == "int8" else value
+
+
 def _to_floats(spec: TensorSpec, values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = values.astype(dtype)
-    is_too_large = ~np.isfinite(array)
+    is_too_large = np.isinf(array)  # JSON has no NaN: one that is here stands for null
     if is_too_large.any():
         where = tuple(np.argwhere(is_too_large)[0])
         raise InvalidRequest(
@@ -77,7 +106,7 @@ def _to_exact(spec: TensorSpec, rows: list[Any], values: np.ndarray, dtype: np.d
         return values.astype(dtype)
     except OverflowError as error:
         bounds = np.iinfo(dtype)
-        row, value = next((r, v) for r, v in _leaves(rows) if not bounds.min <= v <= bounds.max)
+        row, value = next((r, v) for r, v in _leaves(rows) if v is not None and not bounds.min <= v <= bounds.max)
         raise InvalidRequest(
             f"Input `{spec.name}` must hold integers from {bounds.min} to {bounds.max}. Row {row} holds {value}."
         ) from error

@@ -49,7 +49,17 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         (["--help"], ["python -m export", "train", "verify", "reexport", "proves the saved model"]),
         (
             ["train", "--help"],
-            ["--epochs", "(default: 100)", "--hidden-units", "--seed", "--if-missing", "--artifacts"],
+            [
+                "--epochs",
+                "(default: 100)",
+                "--data",
+                "--target",
+                "--columns",
+                "--model",
+                "--builder",
+                "--layers",
+                "--name",
+            ],
         ),
         (["verify", "--help"], ["VERSION", "NAME@VERSION, or NAME for the version that is", "--layers", "--artifacts"]),
         (["reexport", "--help"], ["VERSION", "--layers", "--artifacts"]),
@@ -68,6 +78,9 @@ def test_help_names_everything(capsys: pytest.CaptureFixture[str], arguments: li
         (["train", "--epochs", "0"], "`epochs`: Input should be greater than or equal to 1. Received: 0"),
         (["train", "--hidden-units", "64,x"], "`hidden_units`: Input should be a valid integer"),
         (["train", "--momentum", "1"], "unrecognized arguments: --momentum 1. Try python -m export --help."),
+        (["train", "--model", "tree"], "`model`: Input should be 'mlp' or 'encoder'. Received: tree"),
+        (["train", "--task", "cluster"], "`task`: Input should be 'classification' or 'regression'"),
+        (["train", "--columns", "zip"], "a column and its type are written name=type, such as zip=category"),
         (["train", "--dropout", "1"], "`dropout`: Input should be less than 1. Received: 1"),
         (["verify"], "the following arguments are required: VERSION"),
         (["publish"], "invalid choice: 'publish'"),
@@ -205,3 +218,22 @@ def test_interrupted_training_publishes_nothing(store: ArtifactStore) -> None:
     _, errors = process.communicate()
     assert errors.splitlines()[-1] == "python -m export: interrupted."
     assert (process.returncode, "Traceback" in errors, store.names()) == (130, False, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--data", "houses.xlsx", "--target", "price"], "Data must be a file that ends in .csv, .tsv, .parquet"),
+        (["--data", "houses.csv", "--target", "price"], "There is no file houses.csv."),
+        (["--data", "wine", "--target", "price"], "There is no column `price` in wine to predict. Columns: alcohol"),
+        (["--data", "iris", "--task", "regression"], "A regression's target must be a number. `target` is a category"),
+        (["--data", "../..", "--target", "y"], "Data must be a file"),
+        (["--builder", "no_such_module:build"], "The module `no_such_module` could not be imported"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_are_one_line_and_exit_1(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    assert export("train", *arguments) == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"python -m export: {line}")

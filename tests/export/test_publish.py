@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from export.publish import Candidate, golden_rows, publish
+from export.publish import Candidate, publish
 from export.verify import ProofError
 from models import layers, registry
 from models.artifact import Artifact, ArtifactError
@@ -25,31 +25,6 @@ Build = Callable[..., keras.Model]
 MakeCandidate = Callable[..., Candidate]
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = np.array([[1, 2, 3, 4], [-1, 0, 1, 0.5], [9, 9, 9, 9]], dtype=np.float32)
-
-
-def test_golden_rows_are_test_rows_then_zeros_minimum_and_maximum() -> None:
-    train = {"x": np.array([[1, 8], [5, 2], [3, 3]], dtype=np.float32)}
-    test = {"x": np.array([[4, 4], [6, 6]], dtype=np.float32)}
-    assert golden_rows(train, test)["x"].tolist() == [[4, 4], [6, 6], [0, 0], [1, 2], [5, 8]]
-
-
-def test_golden_rows_are_spread_over_the_test_set() -> None:
-    test = {"x": np.arange(100, dtype=np.float32)[:, None]}
-    assert golden_rows(test, test, count=3)["x"][:3, 0].tolist() == [0, 49, 99]
-
-
-def test_golden_rows_keep_shape_dtype_and_every_input() -> None:
-    data = {"image": np.ones((9, 4, 4), np.uint8), "id": np.arange(9, dtype=np.int32)}
-    rows = golden_rows(data, data, count=5)
-    assert {name: (values.shape, values.dtype.name) for name, values in rows.items()} == {
-        "image": ((8, 4, 4), "uint8"),
-        "id": ((8,), "int32"),
-    }
-
-
-def test_golden_rows_are_the_same_on_every_call() -> None:
-    data = {"x": np.random.default_rng(0).normal(size=(50, 3))}
-    np.testing.assert_array_equal(golden_rows(data, data)["x"], golden_rows(data, data)["x"])
 
 
 @pytest.mark.slow

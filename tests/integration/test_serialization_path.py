@@ -29,12 +29,12 @@ def server(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def held_out(digits: Path) -> tuple[np.ndarray, np.ndarray]:
     """The test rows of digits@1, from the configuration in its manifest."""
     from export.config import TrainConfig
-    from export.datasets import load_digits
-    from export.training import split_for
+    from export.datasets import load_dataset
+    from export.splitting import Part
 
     training = ArtifactStore(digits).open("digits", 1).manifest.training
     assert training is not None
-    test = split_for(TrainConfig.model_validate(training.config), load_digits()).test
+    test = load_dataset(TrainConfig.model_validate(training.config)).load(Part.TEST)
     return test.inputs["features"], test.targets
 
 

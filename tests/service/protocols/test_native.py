@@ -363,8 +363,8 @@ def test_model_is_described_by_signature_metrics_and_versions(client: TestClient
     assert (details["metrics"], details["created_at"]) == ({"test_accuracy": 0.5}, "2025-01-02T00:00:00+00:00")
     assert details["versions"] == [{"version": 1, "state": "READY", "reason": ""}]
     assert details["signature"] == {
-        "inputs": [{"name": "x", "dtype": "float32", "shape": [None, 2]}],
-        "outputs": [{"name": "y", "dtype": "float32", "shape": [None, 2]}],
+        "inputs": [{"name": "x", "dtype": "float32", "shape": [None, 2], "nullable": False}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": [None, 2], "nullable": False}],
         "labels": None,
     }
 
