@@ -54,6 +54,7 @@ class Unpin(Command):
         """Removes the pin."""
         store = ArtifactStore(self.artifacts)
         store.unpin(self.name)
+        print(f"{self.name} is not pinned.")
         print(f"{self.name}@{store.resolve(self.name).manifest.version} is served: it is the highest version.")
         return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 from models.command_line import guarded, parse
@@ -21,10 +22,14 @@ def serve(settings: Settings) -> int:
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
     _log.info("Listening on http://%s:%d (API: /docs)", f"[{host}]" if ":" in host else host, port)
-    Server(create_app(settings), settings).run(sockets=[listener])
-    return 0
+    server = Server(create_app(settings), settings)
+    server.run(sockets=[listener])
+    return 0 if server.started else 3
 
 
 if __name__ == "__main__":
     _settings = parse(Settings)
-    sys.exit(guarded(lambda: serve(_settings), prog="python -m service"))
+    _code = guarded(lambda: serve(_settings), prog="python -m service")
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(_code)  # requests have ended; the interpreter's own way out would wait for a model that is still loading

@@ -165,7 +165,7 @@ class Engine:
             self._reload.clear()
 
     def _shut_down(self) -> None:
-        self._loader.shutdown()
+        self._loader.shutdown(wait=False, cancel_futures=True)  # a load under way is of no use any more
         self._workers.shutdown()
         self._repository.close()
 
@@ -179,7 +179,10 @@ class Engine:
                 raise self._no_such_model(chosen)
             raise NotReady(self._repository.problem(chosen) or f"`{chosen}` is being loaded.")
         if version not in {None, model.version}:
-            raise NotFound(f"Version {version} of `{chosen}` is not served. Served: {model.version}.")
+            published = ", ".join(map(str, self._repository.versions(chosen)))
+            raise NotFound(
+                f"Version {version} of `{chosen}` is not served. Served: {model.version}. Published: {published}."
+            )
         return model
 
     def _index(self, name: str) -> ModelIndex:

@@ -76,6 +76,7 @@ class _Slot:
     statuses: dict[int, VersionStatus] = field(default_factory=dict)
     failed: dict[int, _Failure] = field(default_factory=dict)
     problem: str = ""
+    versions: tuple[int, ...] = ()
 
 
 class ModelRepository:
@@ -104,6 +105,11 @@ class ModelRepository:
         """The versions that were asked for, each with its state."""
         slot = self._slots.get(name)
         return dict(sorted(slot.statuses.items())) if slot else {}
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """The versions on disk, served or not."""
+        slot = self._slots.get(name)
+        return slot.versions if slot else ()
 
     def problem(self, name: str) -> str:
         """Why no version of `name` serves, or the desired one does not; empty where all is well."""
@@ -156,6 +162,7 @@ class ModelRepository:
             slot.problem = str(error)
             return
         existing = self._store.versions(name)
+        slot.versions = tuple(existing)
         slot.statuses = {v: s for v, s in slot.statuses.items() if v in existing or v == wanted}
         # With nothing to fall back on in memory, an older version that is whole beats none, unless one is pinned.
         older = [] if pinned or slot.current else [v for v in reversed(existing) if v != wanted]
@@ -185,7 +192,8 @@ class ModelRepository:
             message = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
             _log.error("%s@%d is not served: %s", name, version, message, exc_info=not expected)
             reason = _FOLDERS.sub("", message)
-            slot.failed[version] = _Failure(fingerprint, reason)
+            if not isinstance(error, OSError | MemoryError):  # those may pass without a change of the files
+                slot.failed[version] = _Failure(fingerprint, reason)
             slot.statuses = {**slot.statuses, version: VersionStatus(State.UNAVAILABLE, reason)}
             return reason
         slot.failed.pop(version, None)
@@ -245,5 +253,5 @@ def _fingerprint(folder: Path) -> tuple[object, ...]:
     found = []
     for path in sorted(folder.rglob("*")):
         stat = path.lstat()
-        found.append((path.name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+        found.append((path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
     return tuple(found)

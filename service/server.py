@@ -8,6 +8,7 @@ and a second signal ends at once; both end with another code. SIGHUP looks at th
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -37,7 +38,7 @@ class Server(uvicorn.Server):
             app,
             log_config=None,
             log_level=settings.log_level,
-            timeout_graceful_shutdown=round(settings.drain_timeout),
+            timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
             server_header=False,
         )
         super().__init__(config)
@@ -113,6 +114,10 @@ def listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
+        if (error.errno or 0) < 0:  # getaddrinfo's own numbers
+            message = f"`host` must be an address of this machine. Received: {settings.host}"
+            raise OSError(message) from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise OSError(
-            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. Choose another: --port 9000."
+            f"Cannot listen on {settings.host} port {settings.port}: {reason}. Choose another: --port 9000."
         ) from error

@@ -22,12 +22,14 @@ class Settings(BaseSettings):
     default_model: ModelName | None = Field(
         None, description="The model that POST /predict asks. Needed only where several are published."
     )
-    host: str = Field("127.0.0.1", description="Address to listen on. 0.0.0.0 is every address of the machine.")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="Address to listen on. 0.0.0.0 is every address of the machine."
+    )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
     reload_interval: float = Field(
         5.0, gt=0, le=86400, description="Seconds between looks at the folder for a new, pinned or withdrawn version."
     )
-    max_body_bytes: int = Field(64 * 2**20, ge=1, description="Largest request body.")
+    max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body.")
     drain_delay: float = Field(
         0.0, ge=0, le=3600, description="Seconds to go on accepting after SIGTERM, while /health/ready already says no."
     )

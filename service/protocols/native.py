@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from service.protocols import schema
 from service.protocols.tensors import decode, describe, encode
 
 _LONGEST_EXAMPLE = 1000
+_LARGE_BODY_BYTES = 256 * 2**10
 _JSON = "application/json"
 
 router = APIRouter()
@@ -114,7 +116,10 @@ async def _predict(
     if labels:
         _check_labels(metadata.name, metadata.signature)
     try:
-        inputs = _decode(body, metadata.signature)
+        if len(body) > _LARGE_BODY_BYTES:  # so that health checks and small requests are answered meanwhile
+            inputs = await asyncio.to_thread(_decode, body, metadata.signature)
+        else:
+            inputs = _decode(body, metadata.signature)
         response = await engine.infer(InferenceRequest(inputs, metadata.name, metadata.version if version else None))
     except InvalidRequest as error:
         raise InvalidRequest(f"{error} {_hint(metadata)}") from error
@@ -132,6 +137,9 @@ async def _read_body(request: Request) -> bytes:
         raise UnsupportedMedia(
             f"The body must be {_JSON}. Received: {media_type}. With curl, add -H 'Content-Type: {_JSON}'."
         )
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMedia(f"The body must not be compressed. Received: Content-Encoding: {encoding}.")
     limit = request.app.state.settings.max_body_bytes
     too_large = PayloadTooLarge(f"The body may have at most {limit} bytes. Send fewer rows at a time.")
     length = request.headers.get("content-length", "")

@@ -107,7 +107,7 @@ def test_unpin_says_which_version_is_served(
     store.pin("toy", 1)
     publish_fake(store)
     assert models("unpin", "toy") == 0
-    assert capsys.readouterr().out == "toy@2 is served: it is the highest version.\n"
+    assert capsys.readouterr().out == "toy is not pinned.\ntoy@2 is served: it is the highest version.\n"
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,8 @@ async def test_default_model_of_the_settings_answers(store: ArtifactStore, repos
     [
         ("nobody", None, "There is no model `nobody`. Models: demo."),
         ("nobody", 1, "There is no model `nobody`. Models: demo."),
-        ("demo", 1, "Version 1 of `demo` is not served. Served: 2."),
-        ("demo", 3, "Version 3 of `demo` is not served. Served: 2."),
+        ("demo", 1, "Version 1 of `demo` is not served. Served: 2. Published: 1, 2."),
+        ("demo", 3, "Version 3 of `demo` is not served. Served: 2. Published: 1, 2."),
     ],
 )
 async def test_unknown_model_or_version_is_not_found(

@@ -289,6 +289,18 @@ def test_cold_start_does_not_fall_back_from_a_pinned_version(store: ArtifactStor
     assert serving(repository) is None
 
 
+def test_version_that_failed_for_want_of_a_resource_is_tried_again(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store)
+    runtimes.error = OSError(24, "Too many open files")
+    repository.reconcile()
+    assert repository.current("demo") is None
+    runtimes.error = None
+    repository.reconcile()
+    assert repository.current("demo") is not None
+
+
 def test_failed_version_is_tried_again_only_when_its_files_change(
     store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
 ) -> None:

@@ -96,6 +96,11 @@ def test_port_in_use_is_named_with_the_way_out() -> None:
     assert str(caught.value).endswith("Choose another: --port 9000.")
 
 
+def test_host_that_is_none_is_named() -> None:
+    with pytest.raises(OSError, match=r"^`host` must be an address of this machine. Received: no.such.host.invalid$"):
+        listen(Settings(host="no.such.host.invalid", port=0))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_before_the_application_has_started_is_no_error(number: signal.Signals) -> None:
     server = Server(FastAPI(), Settings())

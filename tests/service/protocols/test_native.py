@@ -53,6 +53,18 @@ def test_headers_tell_model_version_and_runtime(client: TestClient) -> None:
     assert headers["content-type"] == "application/json"
 
 
+def test_compressed_body_is_415(client: TestClient) -> None:
+    response = client.post("/predict", content=b"{}", headers={"content-encoding": "gzip"})
+    assert response.status_code == 415
+    assert response.json()["error"] == "The body must not be compressed. Received: Content-Encoding: gzip."
+
+
+def test_large_body_is_answered_like_a_small_one(client: TestClient) -> None:
+    rows = [[float(row), 1.0] for row in range(50_000)]
+    response = client.post("/predict", json={"instances": rows})
+    assert response.json()["predictions"][-1] == [99_998.0, 2.0]
+
+
 @pytest.mark.parametrize("media_type", [None, "application/json", "Application/JSON; charset=utf-8"])
 def test_json_body_is_taken_by_any_of_its_names(client: TestClient, media_type: str | None) -> None:
     headers = {"content-type": media_type} if media_type else {}
@@ -249,7 +261,7 @@ def test_labels_that_are_neither_true_nor_false_are_refused(client: TestClient) 
     [
         ("/models/nobody/predict", "There is no model `nobody`. Models: demo."),
         ("/models/nobody/versions/1/predict", "There is no model `nobody`. Models: demo."),
-        ("/models/demo/versions/2/predict", "Version 2 of `demo` is not served. Served: 1."),
+        ("/models/demo/versions/2/predict", "Version 2 of `demo` is not served. Served: 1. Published: 1."),
         ("/models/demo/versions/0/predict", "A version is a number. Received: 0. Served: 1."),
         ("/models/demo/versions/latest/predict", "A version is a number. Received: latest. Served: 1."),
         (f"/models/demo/versions/{'9' * 5000}/predict", f"A version is a number. Received: {'9' * 5000}. Served: 1."),
