@@ -64,10 +64,14 @@ class FileRecord(_Record):
 
 
 class FormatRecord(_Record):
-    """One way the model is stored, with the error that the proof measured against the live model."""
+    """One way the model is stored, with the largest errors that the proof measured against the live model.
+
+    The relative error is that of answers larger than the tolerance.
+    """
 
     path: str
     max_abs_error: float = Field(ge=0)
+    max_rel_error: float | None = Field(None, ge=0)
     tolerance: float = Field(gt=0)
 
 
@@ -76,6 +80,14 @@ class LayerRecord(_Record):
 
     module: str
     source_sha256: Sha256 | None
+
+
+class VariableRecord(_Record):
+    """A weight; `name` is its path through the layers."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
 
 
 class DatasetRecord(_Record):
@@ -96,7 +108,11 @@ class TrainingRecord(_Record):
 
 
 class Manifest(_Record):
-    """All that is known of a version. `parent` is the version that a re-export took the weights from."""
+    """All that is known of a version.
+
+    `left_out` says of each format that was wanted why it is not there. `parent` is the version that a re-export took
+    the weights from, and `golden_source` whether the golden rows were given or drawn from the signature.
+    """
 
     schema_version: Literal[1] = 1
     name: ModelName
@@ -104,10 +120,13 @@ class Manifest(_Record):
     created_at: datetime
     signature: Signature
     formats: dict[str, FormatRecord] = Field(min_length=1)
+    left_out: dict[str, str] = {}
     files: dict[str, FileRecord]
     training: TrainingRecord | None = None
     parent: Version | None = None
     layers: dict[str, LayerRecord]
+    variables: tuple[VariableRecord, ...] = ()
+    golden_source: Literal["given", "drawn"] = "given"
     environment: dict[str, str]
 
     @property
