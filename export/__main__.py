@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
 
 from export.config import TrainConfig
+from export.formats import FormatNames
 from models.artifact import Artifact, TrainingRecord
 from models.command_line import Command, Names, main, program_config
 from models.quiet import quiet_import
@@ -25,7 +26,17 @@ class LayersCommand(Command):
     layers: Names = Field((), description="Modules that define your layers, with commas between or given repeatedly.")
 
 
-class Train(TrainConfig, Command):  # type: ignore[misc] # pydantic merges the two configurations
+class PublishingCommand(Command):
+    """A command that publishes a version."""
+
+    formats: FormatNames = Field(
+        (),
+        description="Formats beside keras: saved_model, onnx, litert, openvino. By default the first three, as far as "
+        "their packages are installed.",
+    )
+
+
+class Train(TrainConfig, PublishingCommand):  # type: ignore[misc] # pydantic merges the two configurations
     """Trains on handwritten digits, proves the saved model in a fresh process and publishes the next version."""
 
     if_missing: bool = Field(False, description="Do nothing where a version is published already.")
@@ -53,7 +64,8 @@ class Train(TrainConfig, Command):  # type: ignore[misc] # pydantic merges the t
             metrics=result.metrics,
         )
         rows = golden_rows(parts.train.inputs, parts.test.inputs)
-        _say_published(publish(store, Candidate(DEFAULT_MODEL, result.model, rows, dataset.labels, training)))
+        candidate = Candidate(DEFAULT_MODEL, result.model, rows, dataset.labels, training)
+        _say_published(publish(store, candidate, formats=self.formats))
         return 0
 
 
@@ -67,18 +79,22 @@ class Verify(LayersCommand):
         artifact = ArtifactStore(self.artifacts).resolve(self.version)
         with quiet_import():
             from export.verify import verify  # noqa: PLC0415
-        proof = verify(artifact, layers=self.layers)
-        for name in proof.changed_layers(artifact.manifest):
+        report = verify(artifact, layers=self.layers)
+        for name in report.proof.changed_layers(artifact.manifest):
             _say(f"Warning: the source of {name} has changed since; the golden answers still agree.")
         manifest = artifact.manifest
         _say(
             f"{manifest.name}@{manifest.version} is whole, and a fresh process gives its golden answers "
-            f"within {proof.max_abs_error:.1e}."
+            f"within {report.proof.max_abs_error:.1e}."
         )
+        for name, error in report.errors.items():
+            _say(f"So does one that loads {name} and nothing of ours, within {error:.1e}.")
+        for name, why in report.skipped.items():
+            _say(f"Warning: {name} was not verified. {why}")
         return 0
 
 
-class Reexport(LayersCommand):
+class Reexport(LayersCommand, PublishingCommand):
     """Saves a published version anew under today's code, if it still answers as it did."""
 
     version: CliPositionalArg[str] = Field(description="NAME@VERSION, or NAME for the version that is served.")
@@ -89,7 +105,7 @@ class Reexport(LayersCommand):
         parent = store.resolve(self.version)
         with quiet_import():
             from export.reexport import reexport  # noqa: PLC0415
-        _say_published(reexport(store, parent, layers=self.layers))
+        _say_published(reexport(store, parent, layers=self.layers, formats=self.formats))
         return 0
 
 
@@ -113,8 +129,10 @@ def _figures(metrics: dict[str, float]) -> str:
 
 def _say_published(artifact: Artifact) -> None:
     manifest = artifact.manifest
-    error = manifest.formats["keras"].max_abs_error
-    _say(f"Proved in a fresh process: the golden answers agree within {error:.1e}.")
+    for name, record in manifest.formats.items():
+        _say(f"Proved {name} in a fresh process: the golden answers agree within {record.max_abs_error:.1e}.")
+    for name, why in manifest.left_out.items():
+        _say(f"Left out {name}: {why}")
     _say(f"Published {manifest.name}@{manifest.version} in {artifact.path}. Serve it: python -m service")
 
 
