@@ -32,6 +32,10 @@ DType = Literal[
 ]  # fmt: skip
 
 
+Change = Literal["answers", "signature"]
+"""What a re-export may change if it is told to."""
+
+
 class ArtifactError(ValueError):
     """A version on disk is damaged or incomplete. The message names no path outside the version's folder."""
 
@@ -111,7 +115,8 @@ class Manifest(_Record):
     """All that is known of a version.
 
     `left_out` says of each format that was wanted why it is not there. `parent` is the version that a re-export took
-    the weights from, and `golden_source` whether the golden rows were given or drawn from the signature.
+    the weights from, `accepted` what may differ from it. `golden_source` says whether the golden rows were given or
+    drawn from the signature.
     """
 
     schema_version: Literal[1] = 1
@@ -124,6 +129,7 @@ class Manifest(_Record):
     files: dict[str, FileRecord]
     training: TrainingRecord | None = None
     parent: Version | None = None
+    accepted: tuple[Change, ...] = ()
     layers: dict[str, LayerRecord]
     variables: tuple[VariableRecord, ...] = ()
     golden_source: Literal["given", "drawn"] = "given"

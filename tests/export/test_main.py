@@ -52,7 +52,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
             ["--epochs", "(default: 100)", "--hidden-units", "--seed", "--if-missing", "--artifacts"],
         ),
         (["verify", "--help"], ["VERSION", "NAME@VERSION, or NAME for the version that is", "--layers", "--artifacts"]),
-        (["reexport", "--help"], ["VERSION", "--layers", "--artifacts"]),
+        (["reexport", "--help"], ["VERSION", "--layers", "--artifacts", "--formats", "--accept"]),
     ],
 )
 def test_help_names_everything(capsys: pytest.CaptureFixture[str], arguments: list[str], texts: list[str]) -> None:
@@ -69,6 +69,8 @@ def test_help_names_everything(capsys: pytest.CaptureFixture[str], arguments: li
         (["train", "--hidden-units", "64,x"], "`hidden_units`: Input should be a valid integer"),
         (["train", "--momentum", "1"], "unrecognized arguments: --momentum 1. Try python -m export --help."),
         (["train", "--dropout", "1"], "`dropout`: Input should be less than 1. Received: 1"),
+        (["train", "--formats", "onnx,pickle"], "`formats`: Input should be 'keras', 'saved_model', 'onnx', "),
+        (["reexport", "tiny", "--accept", "weights"], "`accept`: Input should be 'answers' or 'signature'"),
         (["verify"], "the following arguments are required: VERSION"),
         (["publish"], "invalid choice: 'publish'"),
     ],
