@@ -8,7 +8,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
 
 from models.artifact import Artifact, ArtifactError, ModelName, Version
-from models.command_line import Command, main, program_config
+from models.command_line import Command, Names, main, program_config
+from models.quiet import quiet_import
 from models.store import ArtifactStore
 
 _HEADER = ("MODEL", "VERSION", "SERVED", "METRICS", "SIZE", "CREATED (UTC)")
@@ -56,6 +57,39 @@ class Unpin(Command):
         return 0
 
 
+class Diff(Command):
+    """Shows what differs between two versions: configuration, weights, metrics, speed, answers, activations."""
+
+    left: CliPositionalArg[str] = Field(description="NAME@VERSION, or NAME for the version that is served.")
+    right: CliPositionalArg[str] = Field(description="The other one.")
+    layers: Names = Field((), description="Modules that define your layers, with commas between or given repeatedly.")
+
+    def run(self) -> int:
+        """Loads both versions and prints what differs."""
+        store = ArtifactStore(self.artifacts)
+        left, right = store.resolve(self.left), store.resolve(self.right)
+        with quiet_import():
+            from models.diff import diff  # noqa: PLC0415 - the other commands need no Keras
+            from models.registry import load_plugins  # noqa: PLC0415
+        load_plugins(self.layers)
+        for line in diff(left, right):
+            print(line, flush=True)
+        return 0
+
+
+class Prune(Command):
+    """Removes old versions; never the one that is served."""
+
+    name: CliPositionalArg[ModelName] = Field(description="The model.")
+    keep: int = Field(ge=1, description="How many of the highest versions to keep.")
+
+    def run(self) -> int:
+        """Removes the versions and names them."""
+        removed = ArtifactStore(self.artifacts).prune(self.name, self.keep)
+        print(f"Removed {', '.join(f'{self.name}@{version}' for version in removed) or 'nothing'}.")
+        return 0
+
+
 class Models(BaseSettings):
     """Shows what is published and says which version is served."""
 
@@ -64,6 +98,8 @@ class Models(BaseSettings):
     list: CliSubCommand[List] = Field(description=List.__doc__)
     pin: CliSubCommand[Pin] = Field(description=Pin.__doc__)
     unpin: CliSubCommand[Unpin] = Field(description=Unpin.__doc__)
+    diff: CliSubCommand[Diff] = Field(description=Diff.__doc__)
+    prune: CliSubCommand[Prune] = Field(description=Prune.__doc__)
 
 
 def _row(store: ArtifactStore, name: str, version: int) -> tuple[str, ...]:
