@@ -20,6 +20,7 @@ from models.artifact import (
     Tensors,
     TensorSpec,
     TrainingRecord,
+    dtype_name,
     file_paths,
     file_record,
 )
@@ -105,7 +106,7 @@ def _golden(candidate: Candidate, signature: Signature) -> Golden:
 
 def _as_promised(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
     """Golden rows in the input's dtype, where that loses no more than precision."""
-    dtype = np.dtype(np.str_ if spec.dtype == "string" else spec.dtype)
+    dtype = spec.numpy_dtype
     is_text = values.dtype.kind == "U"
     if is_text != (dtype.kind == "U") or not (is_text or np.can_cast(values.dtype, dtype, casting="same_kind")):
         raise ValueError(f"Golden rows of `{spec.name}` must be {spec.dtype}. Received: {values.dtype}")
@@ -114,7 +115,7 @@ def _as_promised(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
 
 def _check_output(spec: TensorSpec, values: np.ndarray, rows: int) -> None:
     promised = (rows, *spec.shape[1:])
-    dtype = "string" if values.dtype.kind == "U" else values.dtype.name
+    dtype = dtype_name(values)
     is_shape_kept = len(values.shape) == len(promised) and all(
         size in (None, found) for size, found in zip(promised, values.shape, strict=True)
     )

@@ -46,6 +46,11 @@ def null_of(dtype: DType) -> float | int | str:
     return float("nan") if dtype.startswith("float") else int(np.iinfo(dtype).min)
 
 
+def dtype_name(values: np.ndarray) -> str:
+    """What a `TensorSpec` calls the dtype of an array."""
+    return "string" if values.dtype.kind == "U" else values.dtype.name
+
+
 class ArtifactError(ValueError):
     """A version on disk is damaged or incomplete. The message names no path outside the version's folder."""
 
@@ -64,6 +69,11 @@ class TensorSpec(_Record):
     dtype: DType
     shape: tuple[int | None, ...] = Field(min_length=1)
     nullable: bool = False
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The dtype of its arrays; that of strings has no length."""
+        return np.dtype(np.str_ if self.dtype == "string" else self.dtype)
 
 
 class Signature(_Record):

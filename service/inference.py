@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.artifact import Signature, Tensors, TensorSpec
+from models.artifact import Signature, Tensors, TensorSpec, dtype_name
 from service.errors import InvalidRequest
 
 
@@ -46,7 +46,7 @@ def check_inputs(signature: Signature, inputs: Tensors) -> None:
 
 def _check_input(spec: TensorSpec, inputs: Tensors) -> None:
     values = inputs[spec.name]
-    dtype = "string" if values.dtype.kind == "U" else values.dtype.name
+    dtype = dtype_name(values)
     if dtype != spec.dtype:
         raise InvalidRequest(f"Input `{spec.name}` must be {spec.dtype}. Received: {dtype}.")
     fits = len(values.shape) == len(spec.shape) and all(

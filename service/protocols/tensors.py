@@ -33,7 +33,7 @@ def decode(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
     Raises:
         InvalidRequest: rows of different shapes, or a value that is not of the dtype.
     """
-    dtype = np.dtype(np.str_ if spec.dtype == "string" else spec.dtype)
+    dtype = spec.numpy_dtype
     wanted, types = _wanted(spec, dtype)
     values = np.array(rows, dtype=object)  # as they are: NumPy would else turn booleans and strings into one another
     leaves = values.ravel().tolist()
