@@ -92,10 +92,14 @@ class FileRecord(_Record):
 
 
 class FormatRecord(_Record):
-    """One way the model is stored, with the error that the proof measured against the live model."""
+    """One way the model is stored, with the largest errors that the proof measured against the live model.
+
+    The relative error is that of answers larger than the tolerance.
+    """
 
     path: str
     max_abs_error: float = Field(ge=0)
+    max_rel_error: float | None = Field(None, ge=0)
     tolerance: float = Field(gt=0)
 
 
@@ -119,6 +123,14 @@ class Certificate(_Record):
     rows: int = Field(description="How many golden rows were measured.", ge=0)
     tolerance: float = Field(default=1e-5, description="Largest difference taken for equal, relative to the answers.")
     reasons: tuple[str, ...] = Field(default=(), description="The evidence for each property that does not hold.")
+
+
+class VariableRecord(_Record):
+    """A weight; `name` is its path through the layers."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
 
 
 class DatasetRecord(_Record):
@@ -162,7 +174,11 @@ class TrainingRecord(_Record):
 
 
 class Manifest(_Record):
-    """All that is known of a version. `parent` is the version that a re-export took the weights from."""
+    """All that is known of a version.
+
+    `left_out` says of each format that was wanted why it is not there. `parent` is the version that a re-export took
+    the weights from, and `golden_source` whether the golden rows were given or drawn from the signature.
+    """
 
     schema_version: Literal[1] = 1
     name: ModelName
@@ -170,10 +186,13 @@ class Manifest(_Record):
     created_at: datetime
     signature: Signature
     formats: dict[str, FormatRecord] = Field(min_length=1)
+    left_out: dict[str, str] = {}
     files: dict[str, FileRecord]
     training: TrainingRecord | None = None
     parent: Version | None = None
     layers: dict[str, LayerRecord]
+    variables: tuple[VariableRecord, ...] = ()
+    golden_source: Literal["given", "drawn"] = "given"
     environment: dict[str, str]
     certificate: Certificate | None = None
 

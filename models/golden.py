@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +28,21 @@ class Golden:
     inputs: Tensors
     outputs: Tensors
 
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.inputs.values())))
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """How answers differ from the golden ones: the largest error, and one line for each output that disagrees."""
+    """How answers differ from the golden ones: the largest errors, and one line for each output that disagrees.
+
+    The relative error is that of answers larger than the tolerance: smaller ones are as good as zero.
+    """
 
     max_abs_error: float
+    max_rel_error: float
     differences: tuple[str, ...]
 
 
@@ -77,28 +87,44 @@ def compare(expected: Tensors, actual: Tensors, tolerance: float = TOLERANCE) ->
     """Compares answers with the expected ones: floats within the tolerance, all else exactly."""
     if expected.keys() != actual.keys():
         line = f"outputs are named {', '.join(sorted(actual))} instead of {', '.join(sorted(expected))}"
-        return Comparison(float("inf"), (line,))
-    compared = [_compare_array(name, wanted, actual[name], tolerance) for name, wanted in expected.items()]
-    return Comparison(max(error for error, _ in compared), tuple(line for _, line in compared if line))
+        return Comparison(float("inf"), float("inf"), (line,))
+    return worst(_compare_array(name, wanted, actual[name], tolerance) for name, wanted in expected.items())
 
 
-def _compare_array(name: str, wanted: np.ndarray, got: np.ndarray, tolerance: float) -> tuple[float, str | None]:
+def worst(comparisons: Iterable[Comparison]) -> Comparison:
+    """Several comparisons as one: the largest errors and all the lines. Needs one at least."""
+    known = list(comparisons)
+    return Comparison(
+        max(item.max_abs_error for item in known),
+        max(item.max_rel_error for item in known),
+        tuple(line for item in known for line in item.differences),
+    )
+
+
+def _compare_array(name: str, wanted: np.ndarray, got: np.ndarray, tolerance: float) -> Comparison:
     if wanted.shape != got.shape or wanted.dtype.kind != got.dtype.kind:
         line = f"output `{name}` is {got.dtype} of shape {got.shape} instead of {wanted.dtype} of shape {wanted.shape}"
-        return float("inf"), line
+        return Comparison(float("inf"), float("inf"), (line,))
     if wanted.size == 0:
-        return 0.0, None
+        return Comparison(0.0, 0.0, ())
     if wanted.dtype.kind not in "fV":
         different = np.asarray(wanted != got)
-        return float(different.any()), f"output `{name}`: {_rows(different)} differ" if different.any() else None
-    wide = wanted.astype(np.float64)
+        error = float(different.any())
+        return Comparison(error, error, (f"output `{name}`: {_rows(different)} differ",) if error else ())
+    wide = np.abs(wanted.astype(np.float64))
     with np.errstate(invalid="ignore"):
-        error = np.abs(wide - got.astype(np.float64))
-        different = ~(error <= tolerance * np.maximum(1.0, np.abs(wide)))
-    largest = float(np.where(np.isnan(error), np.inf, error).max())
+        errors = np.abs(wanted.astype(np.float64) - got.astype(np.float64))
+        different = ~(errors <= tolerance * np.maximum(1.0, wide))
+        relative = errors / np.where(wide > tolerance, wide, np.inf)
+    largest, largest_relative = _largest(errors), _largest(relative)
     if not different.any():
-        return largest, None
-    return largest, f"output `{name}`: {_rows(different)} differ by more than {tolerance:g}, at most by {largest:.3g}"
+        return Comparison(largest, largest_relative, ())
+    line = f"output `{name}`: {_rows(different)} differ by more than {tolerance:g}, at most by {largest:.3g}"
+    return Comparison(largest, largest_relative, (line,))
+
+
+def _largest(errors: np.ndarray) -> float:
+    return float(np.where(np.isnan(errors), np.inf, errors).max())
 
 
 def _rows(different: np.ndarray) -> str:

@@ -85,9 +85,15 @@ def signature_of(model: keras.Model, labels: tuple[str, ...] | None = None) -> S
     return Signature(inputs=inputs, outputs=outputs, labels=labels)
 
 
+def inference(model: keras.Model) -> Callable[[Any], Any]:
+    """The model at inference as a function from tensors to tensors, both by name; it can be traced."""
+    named = keras.Model(_named_inputs(model), _named_outputs(model))
+    return lambda inputs: named(inputs, training=False)
+
+
 def eager(model: keras.Model, signature: Signature) -> Callable[[Tensors], Tensors]:
     """The model at inference as Keras runs it call by call: the reference that everything else is compared with."""
-    return _call_with_arrays(_by_names(model), signature)
+    return run_with_arrays(inference(model), signature)
 
 
 def traced(model: keras.Model, signature: Signature) -> Callable[[Tensors], Tensors]:
@@ -96,9 +102,14 @@ def traced(model: keras.Model, signature: Signature) -> Callable[[Tensors], Tens
     Returns:
         A function from all inputs to all outputs by name; any number of threads may call it.
     """
+    return trace(inference(model), signature)
+
+
+def trace(call: Callable[[Any], Any], signature: Signature) -> Callable[[Tensors], Tensors]:
+    """A function of named tensors traced once, to be called with arrays."""
     specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype) for spec in signature.inputs}
-    function = tf.function(_by_names(model), input_signature=[specs], autograph=False)
-    return _call_with_arrays(function.get_concrete_function(), signature)
+    function = tf.function(call, input_signature=[specs], autograph=False)
+    return run_with_arrays(function.get_concrete_function(), signature)
 
 
 def reason(error: Exception) -> str:
@@ -107,12 +118,9 @@ def reason(error: Exception) -> str:
     return textwrap.shorten(text, _MAX_REASON, placeholder=" ...") or "no message"
 
 
-def _by_names(model: keras.Model) -> Callable[[Any], Any]:
-    named = keras.Model(_named_inputs(model), _named_outputs(model))
-    return lambda inputs: named(inputs, training=False)
+def run_with_arrays(call: Callable[[Any], Any], signature: Signature) -> Callable[[Tensors], Tensors]:
+    """Lets a function of named TensorFlow tensors be called with NumPy arrays."""
 
-
-def _call_with_arrays(call: Callable[[Any], Any], signature: Signature) -> Callable[[Tensors], Tensors]:
     def run(inputs: Tensors) -> Tensors:
         tensors = {spec.name: tf.constant(inputs[spec.name], spec.dtype) for spec in signature.inputs}
         return {name: _to_numpy(value) for name, value in call(tensors).items()}
