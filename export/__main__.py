@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
 
 from export.config import TrainConfig, data_name
+from export.formats import FormatNames
 from models.artifact import Artifact, ModelName
 from models.command_line import Command, Names, main, program_config
 from models.quiet import quiet_import
@@ -23,7 +24,17 @@ class LayersCommand(Command):
     layers: Names = Field((), description="Modules that define your layers, with commas between or given repeatedly.")
 
 
-class Train(TrainConfig, LayersCommand):  # type: ignore[misc] # pydantic merges the two configurations
+class PublishingCommand(LayersCommand):
+    """A command that publishes a version."""
+
+    formats: FormatNames = Field(
+        (),
+        description="Formats beside keras: saved_model, onnx, litert, openvino. By default the first three, as far as "
+        "their packages are installed.",
+    )
+
+
+class Train(TrainConfig, PublishingCommand):  # type: ignore[misc] # pydantic merges the two configurations
     """Trains on a table of yours, or on handwritten digits; proves the saved model in a fresh process, publishes it."""
 
     name: ModelName | None = Field(None, description="Name to publish under; by default the data's.")
@@ -68,7 +79,7 @@ class Train(TrainConfig, LayersCommand):  # type: ignore[misc] # pydantic merges
         _say(f"Trained {len(result.history['loss'])} epochs. On the held-out rows: {_figures(result.metrics)}.")
         record = training_record(config, dataset, result.metrics, result.history)
         candidate = Candidate(name, result.model, golden_rows(dataset), dataset.problem.labels, record)
-        _say_published(publish(store, candidate, layers=self.layers))
+        _say_published(publish(store, candidate, layers=self.layers, formats=self.formats))
         checkpoint.remove()
         return 0
 
@@ -83,18 +94,22 @@ class Verify(LayersCommand):
         artifact = ArtifactStore(self.artifacts).resolve(self.version)
         with quiet_import():
             from export.verify import verify  # noqa: PLC0415
-        proof = verify(artifact, layers=self.layers)
-        for name in proof.changed_layers(artifact.manifest):
+        report = verify(artifact, layers=self.layers)
+        for name in report.proof.changed_layers(artifact.manifest):
             _say(f"Warning: the source of {name} has changed since; the golden answers still agree.")
         manifest = artifact.manifest
         _say(
             f"{manifest.name}@{manifest.version} is whole, and a fresh process gives its golden answers "
-            f"within {proof.max_abs_error:.1e}."
+            f"within {report.proof.max_abs_error:.1e}."
         )
+        for name, error in report.errors.items():
+            _say(f"So does one that loads {name} and nothing of ours, within {error:.1e}.")
+        for name, why in report.skipped.items():
+            _say(f"Warning: {name} was not verified. {why}")
         return 0
 
 
-class Reexport(LayersCommand):
+class Reexport(PublishingCommand):
     """Saves a published version anew under today's code, if it still answers as it did."""
 
     version: CliPositionalArg[str] = Field(description="NAME@VERSION, or NAME for the version that is served.")
@@ -105,7 +120,7 @@ class Reexport(LayersCommand):
         parent = store.resolve(self.version)
         with quiet_import():
             from export.reexport import reexport  # noqa: PLC0415
-        _say_published(reexport(store, parent, layers=self.layers))
+        _say_published(reexport(store, parent, layers=self.layers, formats=self.formats))
         return 0
 
 
@@ -136,8 +151,10 @@ def _figures(metrics: dict[str, float]) -> str:
 
 def _say_published(artifact: Artifact) -> None:
     manifest = artifact.manifest
-    error = manifest.formats["keras"].max_abs_error
-    _say(f"Proved in a fresh process: the golden answers agree within {error:.1e}.")
+    for name, record in manifest.formats.items():
+        _say(f"Proved {name} in a fresh process: the golden answers agree within {record.max_abs_error:.1e}.")
+    for name, why in manifest.left_out.items():
+        _say(f"Left out {name}: {why}")
     _say(f"Published {manifest.name}@{manifest.version} in {artifact.path}. Serve it: python -m service")
 
 

@@ -10,26 +10,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export.conversion import format_record, make_formats
+from export.formats import FORMATS, chosen
+from export.fresh import ProofError
 from export.reload import describe
-from export.verify import ProofError, prove
+from export.verify import prove
+from models.activations import activations_of
 from models.artifact import (
     Artifact,
-    FormatRecord,
     Manifest,
     Signature,
     Tensors,
     TensorSpec,
     TrainingRecord,
+    VariableRecord,
     dtype_name,
     file_paths,
     file_record,
 )
 from models.checks import certify
-from models.golden import TOLERANCE, Golden, write_golden
-from models.loading import eager, traced
+from models.golden import Golden, write_golden
+from models.loading import eager, run_with_arrays, traced
 from models.store import ArtifactStore
-
-KERAS_FILE = "model.keras"
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,17 @@ class Candidate:
     parent: int | None = None
 
 
-def publish(store: ArtifactStore, candidate: Candidate, *, layers: tuple[str, ...] = ()) -> Artifact:
+def publish(
+    store: ArtifactStore, candidate: Candidate, *, layers: tuple[str, ...] = (), formats: tuple[str, ...] = ()
+) -> Artifact:
     """Publishes the next version of `candidate.name`, or nothing.
 
     Args:
         store: Where to.
         candidate: What.
         layers: Modules, beside `models.layers`, that define the model's custom layers.
+        formats: Beside `keras`; none means the usual ones whose packages are installed. One that cannot be written, or
+            does not answer as the model does, is left out, and the manifest says why.
 
     Raises:
         ValueError: the golden rows are not the model's inputs, or the model cannot be exported.
@@ -69,20 +75,30 @@ def publish(store: ArtifactStore, candidate: Candidate, *, layers: tuple[str, ..
     with store.stage(candidate.name) as staging:
         description = describe(candidate.model, candidate.labels)
         golden = _golden(candidate, description.signature)
-        path = staging / KERAS_FILE
+        path = staging / FORMATS["keras"].path
         candidate.model.save(path)
         write_golden(staging, golden)
-        proof = prove(path, golden, layers=layers, expected=description)
+        proof = prove(
+            path,
+            golden,
+            layers=layers,
+            expected=description,
+            live_layers=lambda: _activations(candidate.model, description.signature, golden),
+        )
+        others = tuple(name for name in chosen(formats) if name != "keras")
+        made = make_formats(candidate.model, description.signature, golden, staging, others)
         manifest = Manifest(
             name=candidate.name,
             version=1,
             created_at=datetime.now(UTC).replace(microsecond=0),
             signature=description.signature,
-            formats={"keras": FormatRecord(path=KERAS_FILE, max_abs_error=proof.max_abs_error, tolerance=TOLERANCE)},
+            formats={"keras": format_record("keras", proof.comparison), **made.records},
+            left_out=made.left_out,
             files={name: file_record(file) for name, file in file_paths(staging).items()},
             training=candidate.training,
             parent=candidate.parent,
             layers=proof.layers,
+            variables=_variables(candidate.model),
             environment=_environment(),
             certificate=certify(traced(candidate.model, description.signature), golden.inputs),
         )
@@ -126,6 +142,17 @@ def _check_output(spec: TensorSpec, values: np.ndarray, rows: int) -> None:
         )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ProofError(f"The model answers golden rows with NaN or Infinity in `{spec.name}`.")
+
+
+def _activations(model: keras.Model, signature: Signature, golden: Golden) -> Tensors:
+    return run_with_arrays(activations_of(model), signature)(golden.inputs)
+
+
+def _variables(model: keras.Model) -> tuple[VariableRecord, ...]:
+    return tuple(
+        VariableRecord(name=variable.path, shape=tuple(variable.shape), dtype=str(variable.dtype))
+        for variable in model.weights
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from export.fresh import ProofError
 from export.publish import Candidate, publish
-from export.verify import ProofError
 from models import registry
 from models.artifact import Artifact
 from models.golden import compare, read_golden
@@ -11,13 +11,16 @@ from models.loading import changed_layers, eager, load_model, reason, signature_
 from models.store import ArtifactStore
 
 
-def reexport(store: ArtifactStore, parent: Artifact, *, layers: tuple[str, ...] = ()) -> Artifact:
+def reexport(
+    store: ArtifactStore, parent: Artifact, *, layers: tuple[str, ...] = (), formats: tuple[str, ...] = ()
+) -> Artifact:
     """Publishes the next version from the weights of `parent`.
 
     Args:
         store: Where `parent` is, and where the new version goes.
         parent: The version to take.
         layers: Modules, beside `models.layers`, that define the model's custom layers.
+        formats: As for `publish`.
 
     Raises:
         ArtifactError: a file of the parent is damaged.
@@ -47,7 +50,7 @@ def reexport(store: ArtifactStore, parent: Artifact, *, layers: tuple[str, ...] 
         training=manifest.training,
         parent=manifest.version,
     )
-    return publish(store, candidate, layers=layers)
+    return publish(store, candidate, layers=layers, formats=formats)
 
 
 def _message(parent: Artifact, differences: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from export.replay import in_batches
 from models.artifact import LayerRecord, Signature
 from models.golden import load_tensors, save_tensors
 from models.quiet import quiet_import
@@ -24,7 +25,8 @@ with quiet_import():
     import keras
 
     from models import registry
-    from models.loading import ModelLoadError, layer_records, load_model, reason, signature_of, traced
+    from models.activations import activations_of
+    from models.loading import ModelLoadError, inference, layer_records, load_model, reason, signature_of, trace
 
 _NUMBERED = re.compile(r"^variable(_\d+)?$")
 
@@ -34,13 +36,18 @@ class _Message(BaseModel):
 
 
 class Request(_Message):
-    """What to load. `inputs` is a `.npz` of the rows to answer, `outputs` the `.npz` to write."""
+    """What to load. `inputs` is a `.npz` of the rows to answer, `outputs` the `.npz` to write: a group a batch size.
+
+    With `of_layers` it is written what each layer gave, instead of the model's outputs.
+    """
 
     model: Path
     layers: tuple[str, ...]
     labels: tuple[str, ...] | None
     inputs: Path
     outputs: Path
+    batch_sizes: tuple[int, ...]
+    of_layers: bool = False
 
 
 class Variable(_Message):
@@ -84,12 +91,14 @@ def answer(request: Request) -> Answer:
         registry.load_plugins(request.layers)
         model = load_model(request.model)
         description = describe(model, request.labels)
-        outputs = traced(model, description.signature)(load_tensors(request.inputs, "inputs"))
+        call = activations_of(model) if request.of_layers else inference(model)
+        run, inputs = trace(call, description.signature), load_tensors(request.inputs, "inputs")
+        answers = {str(size): in_batches(run, inputs, size) for size in request.batch_sizes}
     except ModelLoadError as error:
         return Answer(error=str(error))
     except Exception as error:  # a custom layer may raise anything when it is imported, built or called
         return Answer(error=f"{type(error).__name__}: {reason(error)}")
-    save_tensors(request.outputs, outputs=outputs)
+    save_tensors(request.outputs, **answers)
     return Answer(description=description, layers=layer_records(request.model))
 
 

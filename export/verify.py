@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import export.replay
+from export.formats import FORMATS, missing_package
+from export.fresh import ProofError, run_file, run_module
 from export.reload import Answer, Description, Request, Variable
+from export.replay import batched_indices
+from models.activations import first_difference
 from models.artifact import Artifact, LayerRecord, Manifest, Tensors
-from models.golden import Golden, compare, load_tensors, read_golden, save_tensors
+from models.golden import TOLERANCE, Comparison, Golden, compare, load_tensors, read_golden, save_tensors, worst
 
-_TIMEOUT_SECONDS = 900
-_HASH_SEED = "20250417"
+__all__ = ["Proof", "ProofError", "VerifyReport", "prove", "prove_format", "verify"]
+
 _MAX_DIFFERENCES = 8
 
 
-class ProofError(ValueError):
-    """What was saved is not what was trained. The message says what differs."""
+LiveLayers = Callable[[], Tensors]
 
 
 @dataclass(frozen=True)
 class Proof:
     """A passed proof: the largest error in the golden answers, and the custom objects that the model needs."""
 
-    max_abs_error: float
+    comparison: Comparison
     layers: dict[str, LayerRecord]
+
+    @property
+    def max_abs_error(self) -> float:
+        """The largest error in any golden answer, at any batch size."""
+        return self.comparison.max_abs_error
 
     def changed_layers(self, manifest: Manifest) -> list[str]:
         """The custom objects whose source is not the one that `manifest` recorded."""
         return [name for name, record in self.layers.items() if record != manifest.layers.get(name)]
 
 
-def prove(path: Path, golden: Golden, *, layers: tuple[str, ...], expected: Description) -> Proof:
+@dataclass(frozen=True)
+class VerifyReport:
+    """A published version proved again: the proof of `keras`, the error of each other format, and what was skipped."""
+
+    proof: Proof
+    errors: dict[str, float]
+    skipped: dict[str, str]
+
+
+def prove(
+    path: Path, golden: Golden, *, layers: tuple[str, ...], expected: Description, live_layers: LiveLayers | None = None
+) -> Proof:
     """Reloads the `.keras` file at `path` in a fresh process and compares it with the live model.
 
     Args:
@@ -44,36 +62,88 @@ def prove(path: Path, golden: Golden, *, layers: tuple[str, ...], expected: Desc
         golden: Rows with the live model's answers.
         layers: Modules that define the custom layers.
         expected: What `describe` says of the live model.
+        live_layers: What each layer of the live model gives for the rows; asked only to name the layer that differs.
 
     Raises:
         ProofError: the model does not load, or its signature, configuration, weights or answers differ.
     """
-    found, outputs = _reload(path, golden.inputs, layers, expected.signature.labels)
-    comparison = compare(golden.outputs, outputs)
+    found, comparison = _reload(path, golden, layers, expected.signature.labels)
     assert found.description is not None  # noqa: S101 - _reload raised otherwise
     differences = [*_differences(expected, found.description), *comparison.differences]
+    if comparison.differences and live_layers is not None:
+        differences += _first_layer(live_layers(), _activations(path, golden, layers))
     if differences:
         raise ProofError(_message(differences))
-    return Proof(comparison.max_abs_error, found.layers)
+    return Proof(comparison, found.layers)
 
 
-def verify(artifact: Artifact, *, layers: tuple[str, ...]) -> Proof:
-    """Repeats the proof on a published version: checksums, then a fresh process against the golden answers.
+def prove_format(name: str, path: Path, golden: Golden, tolerance: float = TOLERANCE) -> Comparison:
+    """Loads a format other than `keras` in a fresh process, by that format's own library, and asks the golden rows.
+
+    Raises:
+        ProofError: it does not load, or answers differently.
+    """
+    comparison = _compare_batches(golden, replay(name, path, golden.inputs, _sizes(golden)), tolerance)
+    if comparison.differences:
+        raise ProofError("; ".join(comparison.differences))
+    return comparison
+
+
+def replay(name: str, path: Path, inputs: Tensors, sizes: tuple[int, ...]) -> dict[int, Tensors]:
+    """What the format at `path` answers in a fresh process, by batch size.
+
+    Raises:
+        ProofError: it does not load or run.
+    """
+    with tempfile.TemporaryDirectory(prefix="layerserve-proof-") as temporary:
+        folder = Path(temporary)
+        save_tensors(folder / "in.npz", inputs=inputs)
+        files = {"model": path.resolve(), "inputs": folder / "in.npz", "outputs": folder / "out.npz"}
+        request = {"format": name, "batch_sizes": sizes, **{key: str(file) for key, file in files.items()}}
+        (folder / "request.json").write_text(json.dumps(request))
+        run_file(Path(export.replay.__file__), folder / "request.json", folder / "answer.json")
+        problem = json.loads(_read(folder / "answer.json"))["error"]
+        if problem is not None:
+            raise ProofError(f"It does not load and run: {problem}")
+        return {size: load_tensors(folder / "out.npz", str(size)) for size in sizes}
+
+
+def verify(artifact: Artifact, *, layers: tuple[str, ...]) -> VerifyReport:
+    """Repeats the proof on a published version: checksums, then a fresh process a format against the golden answers.
 
     Raises:
         ArtifactError: a file is damaged.
-        ProofError: the model does not load, or answers differently.
+        ProofError: a format does not load, or answers differently.
     """
     artifact.verify_files()
     golden = read_golden(artifact)
+    proof = _verify_keras(artifact, golden, layers)
+    errors, skipped = {}, {}
+    for name, record in artifact.manifest.formats.items():
+        if name == "keras":
+            continue
+        missing = missing_package(name) if name in FORMATS else "This release does not know the format."
+        if missing:
+            skipped[name] = missing
+            continue
+        try:
+            comparison = prove_format(name, artifact.format_path(name), golden, record.tolerance)
+        except ProofError as error:
+            raise ProofError(f"The format `{name}` is not as it was published: {error}") from error
+        errors[name] = comparison.max_abs_error
+    return VerifyReport(proof, errors, skipped)
+
+
+def _verify_keras(artifact: Artifact, golden: Golden, layers: tuple[str, ...]) -> Proof:
     manifest = artifact.manifest
-    found, outputs = _reload(artifact.format_path("keras"), golden.inputs, layers, manifest.signature.labels)
-    comparison = compare(golden.outputs, outputs, manifest.formats["keras"].tolerance)
+    found, comparison = _reload(
+        artifact.format_path("keras"), golden, layers, manifest.signature.labels, manifest.formats["keras"].tolerance
+    )
     assert found.description is not None  # noqa: S101 - _reload raised otherwise
     differences = list(comparison.differences)
     if found.description.signature != manifest.signature:
         differences.insert(0, "the signature is not the manifest's")
-    proof = Proof(comparison.max_abs_error, found.layers)
+    proof = Proof(comparison, found.layers)
     if differences:
         changed = proof.changed_layers(manifest)
         cause = [f"the source of {', '.join(changed)} is not the one the version was made with"] if changed else []
@@ -82,39 +152,88 @@ def verify(artifact: Artifact, *, layers: tuple[str, ...]) -> Proof:
 
 
 def _reload(
-    path: Path, inputs: Tensors, layers: tuple[str, ...], labels: tuple[str, ...] | None
-) -> tuple[Answer, Tensors]:
+    path: Path,
+    golden: Golden,
+    layers: tuple[str, ...],
+    labels: tuple[str, ...] | None,
+    tolerance: float = TOLERANCE,
+) -> tuple[Answer, Comparison]:
+    sizes = _sizes(golden)
+    found, answers = _ask(path, golden.inputs, sizes, layers=layers, labels=labels)
+    return found, _compare_batches(golden, answers, tolerance)
+
+
+def _activations(path: Path, golden: Golden, layers: tuple[str, ...]) -> Tensors:
+    """What each layer of the reloaded model gives for all golden rows at once."""
+    _, answers = _ask(path, golden.inputs, (golden.rows,), layers=layers, labels=None, of_layers=True)
+    return answers[golden.rows]
+
+
+def _ask(
+    path: Path,
+    inputs: Tensors,
+    sizes: tuple[int, ...],
+    *,
+    layers: tuple[str, ...],
+    labels: tuple[str, ...] | None,
+    of_layers: bool = False,
+) -> tuple[Answer, dict[int, Tensors]]:
     with tempfile.TemporaryDirectory(prefix="layerserve-proof-") as name:
         folder = Path(name)
         request = Request(
-            model=path.resolve(), layers=layers, labels=labels, inputs=folder / "in.npz", outputs=folder / "out.npz"
+            model=path.resolve(),
+            layers=layers,
+            labels=labels,
+            inputs=folder / "in.npz",
+            outputs=folder / "out.npz",
+            batch_sizes=sizes,
+            of_layers=of_layers,
         )
         save_tensors(request.inputs, inputs=inputs)
         (folder / "request.json").write_text(request.model_dump_json())
-        answer = _run(folder / "request.json", folder / "answer.json")
+        run_module("export.reload", folder / "request.json", folder / "answer.json")
+        answer = Answer.model_validate_json(_read(folder / "answer.json"))
         if answer.error is not None:
             raise ProofError(f"A fresh process cannot load and run the saved model. {answer.error}")
-        return answer, load_tensors(request.outputs, "outputs")
+        return answer, {size: load_tensors(request.outputs, str(size)) for size in sizes}
 
 
-def _run(request: Path, answer: Path) -> Answer:
-    """Runs `export.reload` in another process, with another hash seed, so that nothing rests on set order."""
-    root = str(Path(__file__).resolve().parent.parent)
-    search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONHASHSEED": _HASH_SEED, "PYTHONPATH": search_path}
-    command = [sys.executable, "-m", "export.reload", str(request), str(answer)]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ProofError(f"A fresh process did not load the saved model within {_TIMEOUT_SECONDS} s.") from error
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ProofError(f"A fresh process failed on the saved model: {lines[-1]}")
+def _read(answer: Path) -> bytes:
     if not answer.exists():
         raise ProofError("A fresh process ended on the saved model without an answer: a layer must have ended it.")
-    return Answer.model_validate_json(answer.read_bytes())
+    return answer.read_bytes()
+
+
+def _sizes(golden: Golden) -> tuple[int, ...]:
+    """The batch sizes to prove: 1, 3 and all rows, ascending."""
+    return tuple(sorted({1, 3, golden.rows}))
+
+
+def _compare_batches(golden: Golden, answers: dict[int, Tensors], tolerance: float) -> Comparison:
+    by_size = {}
+    for size, outputs in answers.items():
+        indices = batched_indices(golden.rows, size)
+        expected = {name: values[indices] for name, values in golden.outputs.items()}
+        by_size[size] = compare(expected, outputs, tolerance)
+    whole = by_size[golden.rows]
+    if whole.differences:
+        return whole
+    return worst(
+        Comparison(
+            item.max_abs_error,
+            item.max_rel_error,
+            tuple(
+                f"in batches of {size}, {line}: an answer must not depend on what else is in the batch"
+                for line in item.differences
+            ),
+        )
+        for size, item in by_size.items()
+    )
+
+
+def _first_layer(expected: Tensors, found: Tensors) -> list[str]:
+    layer = first_difference(expected, found)
+    return [f"the first layer that differs is {layer}"] if layer else []
 
 
 def _differences(expected: Description, found: Description) -> list[str]:

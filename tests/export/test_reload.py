@@ -20,7 +20,12 @@ ROWS = np.array([[1, 2, 3, 4]], dtype=np.float32)
 def request_for(path: Path, *modules: str) -> Request:
     save_tensors(path.parent / "in.npz", inputs={"x": ROWS})
     return Request(
-        model=path, layers=modules, labels=None, inputs=path.parent / "in.npz", outputs=path.parent / "out.npz"
+        model=path,
+        layers=modules,
+        labels=None,
+        inputs=path.parent / "in.npz",
+        outputs=path.parent / "out.npz",
+        batch_sizes=(1,),
     )
 
 
@@ -81,7 +86,14 @@ def test_answer_holds_the_description_and_writes_the_outputs(tmp_path: Path, bui
     given = answer(request_for(saved(model, tmp_path), "tiny_layers"))
     assert (given.error, given.description) == (None, describe(model, None))
     assert list(given.layers) == ["TinyScale"]
-    np.testing.assert_array_equal(load_tensors(tmp_path / "out.npz", "outputs")["y"], 2 * ROWS)
+    np.testing.assert_array_equal(load_tensors(tmp_path / "out.npz", "1")["y"], 2 * ROWS)
+
+
+def test_answer_of_layers_holds_what_each_gave(tmp_path: Path, build: Build) -> None:
+    model = build(y=[registry.find("TinyScale")(factor=2.0, name="twice"), keras.layers.ReLU(name="positive")])
+    request = request_for(saved(model, tmp_path), "tiny_layers").model_copy(update={"of_layers": True})
+    assert answer(request).error is None
+    assert sorted(load_tensors(tmp_path / "out.npz", "1")) == ["00000 y/twice", "00001 y/positive", "00002 y"]
 
 
 def test_file_that_does_not_load_is_a_reason(tmp_path: Path) -> None:

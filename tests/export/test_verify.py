@@ -16,7 +16,7 @@ from export.reload import describe
 from export.verify import Proof, ProofError, prove, verify
 from models import registry
 from models.artifact import Artifact, ArtifactError
-from models.golden import Golden
+from models.golden import Comparison, Golden
 from models.loading import eager
 from models.store import ArtifactStore
 
@@ -94,10 +94,13 @@ def test_every_kind_of_difference_is_told(told: str, line: str) -> None:
 
 @pytest.mark.slow
 def test_published_version_is_proved_again(published: Artifact) -> None:
-    proof = verify(published, layers=("tiny_layers",))
-    assert proof.max_abs_error < 1e-6
-    assert proof.changed_layers(published.manifest) == []
-    assert proof.layers == published.manifest.layers
+    report = verify(published, layers=("tiny_layers",))
+    assert report.proof.max_abs_error < 1e-6
+    assert report.proof.changed_layers(published.manifest) == []
+    assert report.proof.layers == published.manifest.layers
+    assert sorted(report.errors) == ["litert", "onnx", "saved_model"]
+    assert max(report.errors.values()) < 1e-5
+    assert report.skipped == {}
 
 
 @pytest.mark.slow
@@ -114,7 +117,7 @@ def test_changed_source_of_the_same_behaviour_passes_and_is_told(
 ) -> None:
     search_path = changed_source(tiny_layers, tmp_path, lambda text: text.replace("x * self.scale", "self.scale * x"))
     monkeypatch.setenv("PYTHONPATH", search_path)
-    proof = verify(published, layers=("tiny_layers",))
+    proof = verify(published, layers=("tiny_layers",)).proof
     assert proof.changed_layers(published.manifest) == ["TinyScale"]
 
 
@@ -173,4 +176,6 @@ def test_moved_module_counts_as_changed(published: Artifact) -> None:
     records = {
         name: record.model_copy(update={"module": "elsewhere"}) for name, record in published.manifest.layers.items()
     }
-    assert set(Proof(0.0, records).changed_layers(published.manifest)) == set(published.manifest.layers)
+    assert set(Proof(Comparison(0.0, 0.0, ()), records).changed_layers(published.manifest)) == set(
+        published.manifest.layers
+    )

@@ -1,0 +1,56 @@
+"""Fresh Python processes: what they do rests on nothing that this process has imported, built or trained."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_TIMEOUT_SECONDS = 900
+_HASH_SEED = "20250417"
+
+
+class ProofError(ValueError):
+    """What was saved is not what was trained. The message says what differs."""
+
+
+def run_module(module: str, *arguments: Path) -> None:
+    """Runs one of our modules in a fresh process, with another hash seed, so that nothing rests on set order.
+
+    Raises:
+        ProofError: it fails or takes too long; the message ends with the last line it wrote.
+    """
+    root = str(Path(__file__).resolve().parent.parent)
+    search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    _run(["-m", module, *map(str, arguments)], {"PYTHONPATH": search_path})
+
+
+def run_file(script: Path, *arguments: Path) -> None:
+    """Runs a script in a fresh process in which none of our code can be found by accident.
+
+    Raises:
+        ProofError: as `run_module`.
+    """
+    _run(["-P", str(script), *map(str, arguments)], {})
+
+
+def _run(arguments: list[str], environment: dict[str, str]) -> None:
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")}
+    try:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env={**os.environ, **quiet, **environment, "PYTHONHASHSEED": _HASH_SEED},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProofError(f"A fresh process did not load the saved model within {_TIMEOUT_SECONDS} s.") from error
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() if done.returncode > 0 else []
+        raise ProofError(
+            f"A fresh process failed on the saved model: {(lines or [f'exit code {done.returncode}'])[-1]}"
+        )

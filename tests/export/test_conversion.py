@@ -1,0 +1,154 @@
+"""Each format is proved apart: what agrees is kept, what does not is left out, and none stops another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from export import conversion
+from export.conversion import Made, make_formats
+from models import layers, registry
+from models.golden import Golden
+from models.loading import eager, signature_of
+
+pytestmark = pytest.mark.slow
+
+Build = Callable[..., keras.Model]
+ALL = ("saved_model", "onnx", "litert", "openvino")
+ROWS = np.array([[1, 2, 3, 4], [-1, 0, 1, 0.5], [9, 9, 9, 9], [0, 0, 0, 0]], dtype=np.float32)
+
+
+def made(model: keras.Model, folder: Path, inputs: dict[str, np.ndarray], names: tuple[str, ...]) -> Made:
+    folder.mkdir(exist_ok=True)
+    signature = signature_of(model)
+    golden = Golden(inputs, eager(model, signature)(inputs))
+    np.savez(folder.parent / "golden.npz", **golden.inputs, **{f"out {k}": v for k, v in golden.outputs.items()})
+    return make_formats(model, signature, golden, folder, names)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory, tiny_layers: Path) -> tuple[Path, Made]:
+    """The formats of a model whose inputs and outputs have names that no Python argument could have."""
+    length, count = keras.Input((4,), name="sepal length (cm)"), keras.Input((), name="größe 1", dtype="int32")
+    x = layers.LayerNorm()(layers.Dense(8)(length))
+    x = registry.find("TinyScale")()(x) + keras.ops.cast(keras.ops.expand_dims(count, -1), "float32")
+    outputs = {"wie viel?": layers.Dense(3, activation="softmax")(x), "total": layers.Dense(1)(x)}
+    folder = tmp_path_factory.mktemp("odd") / "version"
+    inputs = {"sepal length (cm)": ROWS, "größe 1": np.arange(4, dtype=np.int32)}
+    return folder, made(keras.Model([length, count], outputs), folder, inputs, ALL)
+
+
+def test_every_format_is_made_and_agrees(odd: tuple[Path, Made]) -> None:
+    _, result = odd
+    assert result.left_out == {}
+    assert list(result.records) == list(ALL)
+    for record in result.records.values():
+        assert record.max_abs_error < record.tolerance == 1e-5
+        assert record.max_rel_error is not None
+
+
+def test_nothing_but_the_formats_is_left_in_the_folder(odd: tuple[Path, Made]) -> None:
+    folder, _ = odd
+    assert {path.name for path in folder.iterdir()} == {
+        "saved_model.pb", "variables", "assets", "fingerprint.pb",
+        "model.onnx", "model.tflite", "model.xml", "model.bin",
+    }  # fmt: skip
+
+
+# Each script loads a format by its library's own interface, in an isolated process that cannot find our code.
+BY_HAND = {
+    "saved_model": """
+import tensorflow as tf
+answers = tf.saved_model.load(folder).signatures["serving_default"](**inputs)
+from tensorflow.core.protobuf import saved_model_pb2
+from pathlib import Path
+graph = saved_model_pb2.SavedModel.FromString(Path(folder, "saved_model.pb").read_bytes()).meta_graphs[0]
+assert sorted(graph.signature_def["serving_default"].inputs) == sorted(inputs)
+answers = {name: value.numpy() for name, value in answers.items()}
+""",
+    "onnx": """
+import onnxruntime
+session = onnxruntime.InferenceSession(folder + "/model.onnx", providers=["CPUExecutionProvider"])
+assert sorted(item.name for item in session.get_inputs()) == sorted(inputs)
+answers = dict(zip([item.name for item in session.get_outputs()], session.run(None, inputs)))
+""",
+    "litert": """
+from ai_edge_litert.interpreter import Interpreter
+runner = Interpreter(folder + "/model.tflite").get_signature_runner()
+assert sorted(runner.get_input_details()) == sorted(inputs)
+answers = runner(**inputs)
+""",
+    "openvino": """
+import openvino
+model = openvino.Core().compile_model(folder + "/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+answers = {output.any_name: value for output, value in model(inputs).items()}
+""",
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_format_loads_without_our_code_under_the_models_own_names(odd: tuple[Path, Made], name: str) -> None:
+    folder, _ = odd
+    script = f"""
+import sys
+import numpy as np
+folder = sys.argv[1]
+arrays = np.load(folder + "/../golden.npz")
+inputs = {{key: arrays[key] for key in arrays if not key.startswith("out ")}}
+{BY_HAND[name]}
+assert sorted(answers) == ["total", "wie viel?"], answers
+for key, value in answers.items():
+    np.testing.assert_allclose(value, arrays["out " + key], rtol=1e-5, atol=1e-5)
+assert not {{"models", "export", "tiny_layers"}} & set(sys.modules)
+"""
+    command = [sys.executable, "-I", "-c", script, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_format_that_cannot_be_written_is_left_out_and_the_others_are_made(tmp_path: Path) -> None:
+    word = keras.Input((), name="word", dtype="string")
+    number = keras.layers.Hashing(8, name="number")(word)
+    result = made(keras.Model(word, number), tmp_path / "version", {"word": np.array(["green", "grün"])}, ALL[:3])
+    assert list(result.records) == ["saved_model"]
+    assert sorted(result.left_out) == ["litert", "onnx"]
+    for reason in result.left_out.values():
+        assert "StringToHashBucketFast" in reason
+    assert not list((tmp_path / "version").glob("model.*"))
+
+
+def test_converter_that_ends_its_process_leaves_the_others(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tf2onnx").mkdir()
+    (tmp_path / "tf2onnx" / "__init__.py").write_text("import os\nos.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = made(build(y=[layers.Dense(2)]), tmp_path / "version", {"x": ROWS}, ("onnx", "litert"))
+    assert list(result.records) == ["litert"]
+    assert result.left_out == {"onnx": "It cannot be written. A fresh process failed on the saved model: exit code -6"}
+
+
+def test_format_that_disagrees_is_left_out_with_the_first_layer(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(y=[layers.Dense(4), registry.find("TinyTwoFaced")(name="two_faced"), layers.Dense(2)])
+    result = made(model, tmp_path / "version", {"x": ROWS}, ("saved_model", "onnx"))
+    assert result.records == {}
+    assert "output `y`: 4 of 4 golden rows differ by more than 1e-05" in result.left_out["saved_model"]
+    assert "The first layer that differs is `y/two_faced` (4 of 4 golden rows" in result.left_out["saved_model"]
+    assert "output `y`: 4 of 4 golden rows differ by more than 1e-05" in result.left_out["onnx"]
+    assert list((tmp_path / "version").iterdir()) == []
+
+
+def test_missing_package_is_told_with_the_way_to_install_it(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "missing_package", lambda name: f"`{name}` is missing." if name == "onnx" else None)
+    result = made(build(y=[layers.Dense(2)]), tmp_path / "version", {"x": ROWS}, ("onnx", "litert"))
+    assert (list(result.records), result.left_out) == (["litert"], {"onnx": "`onnx` is missing."})
