@@ -6,16 +6,19 @@ TensorFlow is imported inside the commands that need it, so that help and mistak
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand, NoDecode
 
 from export.config import TrainConfig, data_name
 from export.formats import FormatNames
-from models.artifact import Artifact, ModelName
-from models.command_line import Command, Names, main, program_config
+from models.artifact import Artifact, Change, ModelName
+from models.command_line import Command, Names, main, program_config, split
 from models.quiet import quiet_import
 from models.store import ArtifactStore
+
+Changes = Annotated[tuple[Change, ...], NoDecode, BeforeValidator(split)]
 
 
 class LayersCommand(Command):
@@ -112,6 +115,7 @@ class Verify(LayersCommand):
 class Reexport(PublishingCommand):
     """Saves a published version anew under today's code, if it still answers as it did."""
 
+    accept: Changes = Field((), description="What may differ from the published version: answers, signature.")
     version: CliPositionalArg[str] = Field(description="NAME@VERSION, or NAME for the version that is served.")
 
     def run(self) -> int:
@@ -120,7 +124,7 @@ class Reexport(PublishingCommand):
         parent = store.resolve(self.version)
         with quiet_import():
             from export.reexport import reexport  # noqa: PLC0415
-        _say_published(reexport(store, parent, layers=self.layers, formats=self.formats))
+        _say_published(reexport(store, parent, layers=self.layers, formats=self.formats, accept=self.accept))
         return 0
 
 

@@ -6,9 +6,10 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import BeforeValidator
+from pydantic_settings import NoDecode
 
-from models.command_line import Names
+from models.command_line import split
 
 FormatName = Literal["keras", "saved_model", "onnx", "litert", "openvino"]
 
@@ -32,14 +33,7 @@ FORMATS: dict[str, Format] = {
 _BY_DEFAULT = ("keras", "saved_model", "onnx", "litert")
 
 
-def _known(names: tuple[str, ...]) -> tuple[str, ...]:
-    strangers = [name for name in names if name not in FORMATS]
-    if strangers:
-        raise ValueError(f"there is no format {', '.join(strangers)}; there are {', '.join(FORMATS)}")
-    return names
-
-
-FormatNames = Annotated[Names, AfterValidator(_known)]
+FormatNames = Annotated[tuple[FormatName, ...], NoDecode, BeforeValidator(split)]
 """Several formats, as a flag takes them."""
 
 

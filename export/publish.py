@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from export.verify import prove
 from models.activations import activations_of
 from models.artifact import (
     Artifact,
+    Change,
     Manifest,
     Signature,
     Tensors,
@@ -45,6 +47,8 @@ class Candidate:
         labels: The classes of a classifier, in the order of its probabilities.
         training: How it was trained, where that is known.
         parent: The version whose weights it has, in a re-export.
+        accepted: What a re-export was allowed to change.
+        golden_source: Whether somebody gave the golden rows, or they were drawn from the signature.
     """
 
     name: str
@@ -53,6 +57,8 @@ class Candidate:
     labels: tuple[str, ...] | None = None
     training: TrainingRecord | None = None
     parent: int | None = None
+    accepted: tuple[Change, ...] = ()
+    golden_source: Literal["given", "drawn"] = "given"
 
 
 def publish(
@@ -97,6 +103,8 @@ def publish(
             files={name: file_record(file) for name, file in file_paths(staging).items()},
             training=candidate.training,
             parent=candidate.parent,
+            accepted=candidate.accepted,
+            golden_source=candidate.golden_source,
             layers=proof.layers,
             variables=_variables(candidate.model),
             environment=_environment(),

@@ -5,14 +5,19 @@ from __future__ import annotations
 from export.fresh import ProofError
 from export.publish import Candidate, publish
 from models import registry
-from models.artifact import Artifact
+from models.artifact import Artifact, Change
 from models.golden import compare, read_golden
 from models.loading import changed_layers, eager, load_model, reason, signature_of
 from models.store import ArtifactStore
 
 
 def reexport(
-    store: ArtifactStore, parent: Artifact, *, layers: tuple[str, ...] = (), formats: tuple[str, ...] = ()
+    store: ArtifactStore,
+    parent: Artifact,
+    *,
+    layers: tuple[str, ...] = (),
+    formats: tuple[str, ...] = (),
+    accept: tuple[Change, ...] = (),
 ) -> Artifact:
     """Publishes the next version from the weights of `parent`.
 
@@ -21,6 +26,7 @@ def reexport(
         parent: The version to take.
         layers: Modules, beside `models.layers`, that define the model's custom layers.
         formats: As for `publish`.
+        accept: What may differ from the parent; the manifest records it.
 
     Raises:
         ArtifactError: a file of the parent is damaged.
@@ -33,15 +39,18 @@ def reexport(
     model = load_model(parent.format_path("keras"))
     golden = read_golden(parent)
     signature = signature_of(model, manifest.signature.labels)
-    if signature != manifest.signature:
-        raise ProofError(f"Under today's code the signature is {signature} instead of {manifest.signature}.")
+    if signature != manifest.signature and "signature" not in accept:
+        raise ProofError(
+            f"Under today's code the signature is {signature} instead of {manifest.signature}. "
+            f"{_changed(parent)} If that is meant: --accept signature."
+        )
     try:
         outputs = eager(model, signature)(golden.inputs)
     except Exception as error:  # a custom layer may raise anything when it is called
         raise ProofError(_message(parent, (f"{type(error).__name__}: {reason(error)}",))) from error
     comparison = compare(golden.outputs, outputs)
-    if comparison.differences:
-        raise ProofError(_message(parent, comparison.differences))
+    if comparison.differences and "answers" not in accept:
+        raise ProofError(f"{_message(parent, comparison.differences)} If that is meant: --accept answers.")
     candidate = Candidate(
         name=manifest.name,
         model=model,
@@ -49,15 +58,20 @@ def reexport(
         labels=manifest.signature.labels,
         training=manifest.training,
         parent=manifest.version,
+        accepted=accept,
+        golden_source=manifest.golden_source,
     )
     return publish(store, candidate, layers=layers, formats=formats)
 
 
 def _message(parent: Artifact, differences: tuple[str, ...]) -> str:
     manifest = parent.manifest
-    changed = changed_layers(manifest.layers)
-    cause = f"The source of {', '.join(changed)} has changed since." if changed else "No layer's source has changed."
     return (
         f"Under today's code {manifest.name}@{manifest.version} does not answer as it did: "
-        f"{'; '.join(differences).rstrip('.')}. {cause}"
+        f"{'; '.join(differences).rstrip('.')}. {_changed(parent)}"
     )
+
+
+def _changed(parent: Artifact) -> str:
+    changed = changed_layers(parent.manifest.layers)
+    return f"The source of {', '.join(changed)} has changed since." if changed else "No layer's source has changed."

@@ -34,6 +34,8 @@ DType = Literal[
 
 ColumnType = Literal["number", "category", "boolean", "date"]
 Task = Literal["classification", "regression"]
+Change = Literal["answers", "signature"]
+"""What a re-export may change if it is told to."""
 
 
 def null_of(dtype: DType) -> float | int | str:
@@ -177,7 +179,8 @@ class Manifest(_Record):
     """All that is known of a version.
 
     `left_out` says of each format that was wanted why it is not there. `parent` is the version that a re-export took
-    the weights from, and `golden_source` whether the golden rows were given or drawn from the signature.
+    the weights from, `accepted` what may differ from it. `golden_source` says whether the golden rows were given or
+    drawn from the signature.
     """
 
     schema_version: Literal[1] = 1
@@ -190,6 +193,7 @@ class Manifest(_Record):
     files: dict[str, FileRecord]
     training: TrainingRecord | None = None
     parent: Version | None = None
+    accepted: tuple[Change, ...] = ()
     layers: dict[str, LayerRecord]
     variables: tuple[VariableRecord, ...] = ()
     golden_source: Literal["given", "drawn"] = "given"

@@ -20,14 +20,15 @@ ENV_PREFIX = "LAYERSERVE_"
 Program = TypeVar("Program", bound=BaseSettings)
 
 
-def _split(value: Any) -> Any:
+def split(value: Any) -> Any:
+    """A text with commas as a list, for a field that may also be given repeatedly."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
 """Several names: a flag given several times, or one text with commas."""
 
-Sizes = Annotated[tuple[PositiveInt, ...], NoDecode, BeforeValidator(_split)]
+Sizes = Annotated[tuple[PositiveInt, ...], NoDecode, BeforeValidator(split)]
 """Several whole numbers from 1, given as `Names` are."""
 
 

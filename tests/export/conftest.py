@@ -184,6 +184,6 @@ def published(
 ) -> Artifact:
     """A published version of a model with our layers and an unregistered one: copy before you write."""
     keras.utils.set_random_seed(0)
-    model = build(y=[layers.Dense(3), layers.LayerNorm(), registry.find("TinyScale")(factor=1.5)])
+    model = build(y=[layers.Dense(3, name="dense"), layers.LayerNorm(), registry.find("TinyScale")(factor=1.5)])
     store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
     return publish(store, Candidate("tiny", model, {"x": ROWS}, None, TRAINING), layers=("tiny_layers",))

@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from export.formats import FORMATS, FormatNames, chosen, missing_package
+from export.formats import FormatNames, chosen, missing_package
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
@@ -34,5 +34,5 @@ def test_missing_package_is_told_with_the_extra_that_brings_it(monkeypatch: pyte
 
 
 def test_unknown_format_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValidationError, match=f"there is no format pickle; there are {', '.join(FORMATS)}"):
+    with pytest.raises(ValidationError, match="Input should be 'keras', 'saved_model', 'onnx', 'litert' or 'openvino'"):
         TypeAdapter(FormatNames).validate_python("onnx,pickle")

@@ -62,7 +62,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
             ],
         ),
         (["verify", "--help"], ["VERSION", "NAME@VERSION, or NAME for the version that is", "--layers", "--artifacts"]),
-        (["reexport", "--help"], ["VERSION", "--layers", "--artifacts"]),
+        (["reexport", "--help"], ["VERSION", "--layers", "--artifacts", "--formats", "--accept"]),
     ],
 )
 def test_help_names_everything(capsys: pytest.CaptureFixture[str], arguments: list[str], texts: list[str]) -> None:
@@ -82,6 +82,8 @@ def test_help_names_everything(capsys: pytest.CaptureFixture[str], arguments: li
         (["train", "--task", "cluster"], "`task`: Input should be 'classification' or 'regression'"),
         (["train", "--columns", "zip"], "a column and its type are written name=type, such as zip=category"),
         (["train", "--dropout", "1"], "`dropout`: Input should be less than 1. Received: 1"),
+        (["train", "--formats", "onnx,pickle"], "`formats`: Input should be 'keras', 'saved_model', 'onnx', "),
+        (["reexport", "tiny", "--accept", "weights"], "`accept`: Input should be 'answers' or 'signature'"),
         (["verify"], "the following arguments are required: VERSION"),
         (["publish"], "invalid choice: 'publish'"),
     ],

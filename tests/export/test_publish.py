@@ -49,6 +49,18 @@ def test_manifest_records_layers_and_environment(published: Artifact) -> None:
 
 
 @pytest.mark.slow
+def test_manifest_names_every_variable_and_what_each_format_errs(published: Artifact) -> None:
+    manifest = published.manifest
+    assert [(variable.name, variable.shape, variable.dtype) for variable in manifest.variables][:2] == [
+        ("y/dense/kernel", (4, 3), "float32"),
+        ("y/dense/bias", (3,), "float32"),
+    ]
+    assert (list(manifest.formats), manifest.left_out) == (["keras", "saved_model", "onnx", "litert"], {})
+    assert all(record.max_rel_error < 1e-5 for record in manifest.formats.values())
+    assert manifest.golden_source == "given"
+
+
+@pytest.mark.slow
 def test_golden_answers_are_the_live_models(published: Artifact) -> None:
     golden = read_golden(published)
     np.testing.assert_array_equal(golden.inputs["x"], ROWS)

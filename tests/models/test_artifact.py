@@ -148,6 +148,14 @@ def test_written_manifest_reads_back_equal(artifact: Artifact, tmp_path: Path) -
     assert Artifact.open(tmp_path).manifest == artifact.manifest
 
 
+def test_manifest_written_before_a_field_was_there_still_reads(artifact: Artifact) -> None:
+    content = json.loads(artifact.manifest.model_dump_json())
+    for field in ("left_out", "accepted", "variables", "golden_source"):
+        del content[field]
+    del content["formats"]["keras"]["max_rel_error"]
+    assert Manifest.model_validate(content) == artifact.manifest
+
+
 def test_checksum_is_a_line_that_sha256sum_checks(artifact: Artifact) -> None:
     digest, name = (artifact.path / CHECKSUM).read_text().removesuffix("\n").split("  ")
     assert (name, digest) == (MANIFEST, artifact.digest)
