@@ -6,6 +6,7 @@ TensorFlow is imported inside the commands that need it, so that help and mistak
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -87,6 +88,48 @@ class Train(TrainConfig, PublishingCommand):  # type: ignore[misc] # pydantic me
         return 0
 
 
+class Publish(LayersCommand, PublishingCommand):
+    """Publishes a model that was trained elsewhere: .keras, .h5 of Keras 2 or 3, or JSON with weights."""
+
+    file: CliPositionalArg[Path] = Field(description="The model.")
+    name: ModelName = Field(description="The name to publish it under.")
+    weights: Path | None = Field(None, description="The weights, where the model is a JSON file.")
+    samples: Path | None = Field(
+        None, description="A .npz file of golden rows, an array an input; without it they are drawn from the signature."
+    )
+    labels: Names = Field((), description="The classes of a classifier, in the order of its probabilities.")
+
+    def run(self) -> int:
+        """Loads and publishes the model."""
+        store = ArtifactStore(self.artifacts)
+        with quiet_import():
+            from export.drawing import drawn_rows  # noqa: PLC0415
+            from export.existing import load_existing, read_samples  # noqa: PLC0415
+            from export.publish import Candidate, publish  # noqa: PLC0415
+            from models.loading import signature_of  # noqa: PLC0415
+            from models.registry import load_plugins  # noqa: PLC0415
+        load_plugins(self.layers)
+        existing = load_existing(self.file, self.weights)
+        for line in existing.origin.mapped:
+            _say(f"{line}.")
+        signature = signature_of(existing.model)
+        if self.samples is None:
+            rows = drawn_rows(existing.model, signature)
+            _say("The golden rows are drawn from the signature. Rows that mean something prove more: --samples.")
+        else:
+            rows = read_samples(self.samples, signature)
+        candidate = Candidate(
+            name=self.name,
+            model=existing.model,
+            golden_inputs=rows,
+            labels=self.labels or None,
+            origin=existing.origin,
+            golden_source="given" if self.samples else "drawn",
+        )
+        _say_published(publish(store, candidate, layers=self.layers, formats=self.formats))
+        return 0
+
+
 class Verify(LayersCommand):
     """Proves a published version again: checksums, then a fresh process against the golden answers."""
 
@@ -134,6 +177,7 @@ class Export(BaseSettings):
     model_config = program_config("python -m export")
 
     train: CliSubCommand[Train] = Field(description=Train.__doc__)
+    publish: CliSubCommand[Publish] = Field(description=Publish.__doc__)
     verify: CliSubCommand[Verify] = Field(description=Verify.__doc__)
     reexport: CliSubCommand[Reexport] = Field(description=Reexport.__doc__)
 

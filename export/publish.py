@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 import keras
@@ -21,6 +22,7 @@ from models.artifact import (
     Artifact,
     Change,
     Manifest,
+    OriginRecord,
     Signature,
     Tensors,
     TensorSpec,
@@ -46,6 +48,7 @@ class Candidate:
         golden_inputs: A few rows by input name, whose answers will prove the model wherever it is loaded.
         labels: The classes of a classifier, in the order of its probabilities.
         training: How it was trained, where that is known.
+        origin: The files it came in, where it was trained elsewhere.
         parent: The version whose weights it has, in a re-export.
         accepted: What a re-export was allowed to change.
         golden_source: Whether somebody gave the golden rows, or they were drawn from the signature.
@@ -56,6 +59,7 @@ class Candidate:
     golden_inputs: Tensors
     labels: tuple[str, ...] | None = None
     training: TrainingRecord | None = None
+    origin: OriginRecord | None = None
     parent: int | None = None
     accepted: tuple[Change, ...] = ()
     golden_source: Literal["given", "drawn"] = "given"
@@ -82,7 +86,7 @@ def publish(
         description = describe(candidate.model, candidate.labels)
         golden = _golden(candidate, description.signature)
         path = staging / FORMATS["keras"].path
-        candidate.model.save(path)
+        _save(candidate.model, path)
         write_golden(staging, golden)
         proof = prove(
             path,
@@ -102,6 +106,7 @@ def publish(
             left_out=made.left_out,
             files={name: file_record(file) for name, file in file_paths(staging).items()},
             training=candidate.training,
+            origin=candidate.origin,
             parent=candidate.parent,
             accepted=candidate.accepted,
             golden_source=candidate.golden_source,
@@ -111,6 +116,19 @@ def publish(
             certificate=certify(traced(candidate.model, description.signature), golden.inputs),
         )
         return store.publish(staging, manifest)
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    """Saves a model without its optimizer, whose state would triple the file; the model stays as it was."""
+    if not model.compiled:
+        model.save(path)
+        return
+    optimizer = model.optimizer
+    model.compiled, model.optimizer = False, None
+    try:
+        model.save(path)
+    finally:
+        model.compiled, model.optimizer = True, optimizer
 
 
 def _golden(candidate: Candidate, signature: Signature) -> Golden:

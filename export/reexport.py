@@ -57,6 +57,7 @@ def reexport(
         golden_inputs=golden.inputs,
         labels=manifest.signature.labels,
         training=manifest.training,
+        origin=manifest.origin,
         parent=manifest.version,
         accepted=accept,
         golden_source=manifest.golden_source,

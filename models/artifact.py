@@ -135,6 +135,14 @@ class VariableRecord(_Record):
     dtype: str
 
 
+class OriginRecord(_Record):
+    """The files that a model trained elsewhere came in, and in words what of them was taken for something of ours."""
+
+    kind: Literal["keras", "h5", "json"]
+    files: dict[str, Sha256]
+    mapped: tuple[str, ...] = ()
+
+
 class DatasetRecord(_Record):
     """What the model was trained on; `rows` counts training, validation and test rows together."""
 
@@ -192,6 +200,7 @@ class Manifest(_Record):
     left_out: dict[str, str] = {}
     files: dict[str, FileRecord]
     training: TrainingRecord | None = None
+    origin: OriginRecord | None = None
     parent: Version | None = None
     accepted: tuple[Change, ...] = ()
     layers: dict[str, LayerRecord]

@@ -87,8 +87,9 @@ def signature_of(model: keras.Model, labels: tuple[str, ...] | None = None) -> S
 
 def inference(model: keras.Model) -> Callable[[Any], Any]:
     """The model at inference as a function from tensors to tensors, both by name; it can be traced."""
-    named = keras.Model(_named_inputs(model), _named_outputs(model))
-    return lambda inputs: named(inputs, training=False)
+    tensors = _named_inputs(model)
+    named = keras.Model({tensor.name: tensor for tensor in tensors.values()}, _named_outputs(model))
+    return lambda inputs: named({tensor.name: inputs[name] for name, tensor in tensors.items()}, training=False)
 
 
 def eager(model: keras.Model, signature: Signature) -> Callable[[Tensors], Tensors]:
@@ -168,7 +169,8 @@ def _source_sha256(value: Any) -> str | None:
 
 
 def _named_inputs(model: keras.Model) -> dict[str, Any]:
-    return _by_name([tensor.name for tensor in model.inputs], model.inputs, "inputs")
+    # An input that nobody named has a tensor `keras_tensor_7` in this process, but its layer's name is saved.
+    return _by_name([tensor._keras_history.operation.name for tensor in model.inputs], model.inputs, "inputs")
 
 
 def _named_outputs(model: keras.Model) -> dict[str, Any]:

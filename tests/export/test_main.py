@@ -10,14 +10,17 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 from export.__main__ import Export
 from models.artifact import Artifact
 from models.command_line import main
+from models.golden import read_golden
 from models.store import ArtifactStore
 
 ROOT = Path(__file__).resolve().parents[2]
+KERAS2 = Path(__file__).parent / "keras2"
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +64,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
                 "--name",
             ],
         ),
+        (["publish", "--help"], ["FILE", "--name", "--weights", "--samples", "--labels", "--layers", "--formats"]),
         (["verify", "--help"], ["VERSION", "NAME@VERSION, or NAME for the version that is", "--layers", "--artifacts"]),
         (["reexport", "--help"], ["VERSION", "--layers", "--artifacts", "--formats", "--accept"]),
     ],
@@ -85,7 +89,9 @@ def test_help_names_everything(capsys: pytest.CaptureFixture[str], arguments: li
         (["train", "--formats", "onnx,pickle"], "`formats`: Input should be 'keras', 'saved_model', 'onnx', "),
         (["reexport", "tiny", "--accept", "weights"], "`accept`: Input should be 'answers' or 'signature'"),
         (["verify"], "the following arguments are required: VERSION"),
-        (["publish"], "invalid choice: 'publish'"),
+        (["publish", "model.keras"], "`name`: Field required"),
+        (["publish", "model.keras", "--name", "../x"], "`name`: String should match pattern"),
+        (["distil"], "invalid choice: 'distil'"),
     ],
 )
 def test_wrong_option_is_one_line_and_exit_2(
@@ -172,6 +178,54 @@ def test_reexport_says_what_it_published(
     ]
     assert published.startswith("Published tiny@2 in ")
     assert store.versions("tiny") == [1, 2]
+
+
+@pytest.mark.slow
+def test_model_of_keras_2_is_published_with_drawn_rows(
+    store: ArtifactStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export("publish", str(KERAS2 / "sequential.h5"), "--name", "old", "--formats", "onnx") == 0
+    assert capsys.readouterr().out.startswith(
+        "`LayerNorm` is models.layers.layer_norm.LayerNorm.\nThe golden rows are "
+    )
+    manifest = store.open("old", 1).manifest
+    assert (manifest.golden_source, manifest.training, list(manifest.formats)) == ("drawn", None, ["keras", "onnx"])
+    assert (manifest.origin.kind, list(manifest.origin.files)) == ("h5", ["sequential.h5"])
+    assert read_golden(store.open("old", 1)).rows == 16
+
+
+@pytest.mark.slow
+def test_compiled_model_is_published_with_samples_and_without_its_optimizer(
+    store: ArtifactStore, published: Artifact, tmp_path: Path
+) -> None:
+    model = keras.Sequential([keras.layers.Input((2,), name="point"), keras.layers.Dense(2, name="side")])
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 2)), np.ones((2, 2)), verbose=0)
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "rows.npz", np.eye(2, dtype=np.float32))
+    arguments = ["--samples", str(tmp_path / "rows.npz"), "--labels", "left,right", "--formats", "keras"]
+    assert export("publish", str(tmp_path / "model.keras"), "--name", "sides", *arguments) == 0
+    artifact = store.open("sides", 1)
+    assert read_golden(artifact).inputs["point"].tolist() == [[1, 0], [0, 1]]
+    assert (artifact.manifest.golden_source, artifact.manifest.signature.labels) == ("given", ("left", "right"))
+    assert not keras.saving.load_model(artifact.format_path("keras")).compiled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["none.keras"], "[Errno 2] No such file or directory: 'none.keras'"),
+        ([str(KERAS2 / "model.h5")], "`model.h5` needs classes that are not known here: `gates>Gate`"),
+        ([str(KERAS2 / "sequential.h5"), "--samples", str(KERAS2 / "rows.npz")], "`rows.npz` must hold an array for"),
+    ],
+)
+def test_model_that_cannot_be_published_is_one_line_and_exit_1(
+    store: ArtifactStore, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    assert export("publish", *arguments, "--name", "old") == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"python -m export: {line}")
+    assert store.names() == []
 
 
 @pytest.mark.slow

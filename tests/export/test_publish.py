@@ -177,6 +177,29 @@ def test_model_under_a_bad_name_is_refused(store: ArtifactStore, build: Build, c
 
 
 @pytest.mark.slow
+def test_compiled_model_is_published_without_its_optimizer_and_stays_as_it_was(
+    store: ArtifactStore, build: Build, candidate: MakeCandidate
+) -> None:
+    model = build(y=[layers.Dense(4)])
+    model.compile("adam", "mse")
+    model.fit(ROWS, {"y": ROWS}, verbose=0)
+    artifact = publish(store, candidate(model), formats=("keras",))
+    assert not keras.saving.load_model(artifact.format_path("keras")).compiled
+    model.fit(ROWS, {"y": ROWS}, verbose=0)
+    assert int(model.optimizer.iterations) == 2
+
+
+@pytest.mark.slow
+def test_input_that_nobody_named_has_its_layers_name(store: ArtifactStore, candidate: MakeCandidate) -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(2, name="y")(inputs))
+    name = model.layers[0].name
+    artifact = publish(store, candidate(model, inputs={name: ROWS}), formats=("onnx",))
+    assert [spec.name for spec in artifact.manifest.signature.inputs] == [name]
+    assert name.startswith("input_layer")
+
+
+@pytest.mark.slow
 def test_model_that_needs_layers_nobody_named_is_not_published(
     store: ArtifactStore, build: Build, candidate: MakeCandidate
 ) -> None:
