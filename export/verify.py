@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import export.replay
 from export.formats import FORMATS, missing_package
@@ -17,6 +16,7 @@ from export.replay import batched_indices
 from models.activations import first_difference
 from models.artifact import Artifact, LayerRecord, Manifest, Tensors
 from models.golden import TOLERANCE, Comparison, Golden, compare, load_tensors, read_golden, save_tensors, worst
+from models.keras_file import config_differences
 
 __all__ = ["Proof", "ProofError", "VerifyReport", "prove", "prove_format", "verify"]
 
@@ -244,7 +244,7 @@ def _differences(expected: Description, found: Description) -> list[str]:
         lines.append(f"there are {len(found.variables)} weights instead of {len(expected.variables)}")
     for number, pair in enumerate(zip(expected.variables, found.variables, strict=False), start=1):
         lines += _weight_differences(f"weight {number}", *pair)
-    lines += _config_differences(expected.config, found.config, "config")
+    lines += config_differences(expected.config, found.config, "config")
     return lines
 
 
@@ -255,17 +255,6 @@ def _weight_differences(weight: str, wanted: Variable, got: Variable) -> Iterato
         yield f"{weight} `{got.name}` is {got.dtype}{got.shape} instead of {wanted.dtype}{wanted.shape}"
     elif wanted != got:
         yield f"{weight} `{got.name}` has other values after the reload"
-
-
-def _config_differences(expected: Any, found: Any, where: str) -> Iterator[str]:
-    if isinstance(expected, dict) and isinstance(found, dict):
-        for key in sorted(expected.keys() | found.keys()):
-            yield from _config_differences(expected.get(key), found.get(key), f"{where}.{key}")
-    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for index, pair in enumerate(zip(expected, found, strict=True)):
-            yield from _config_differences(*pair, f"{where}[{index}]")
-    elif repr(expected) != repr(found):  # NaN equals NaN here
-        yield f"`{where}` is {found!r} instead of {expected!r}"
 
 
 def _message(differences: list[str]) -> str:

@@ -2,5 +2,5 @@
 
 Importing this package must not import Keras: `models.artifact` and `models.store` are shared with a
 service that may run without it. The Keras floor is `models.layers`, `models.builders`,
-`models.registry`, `models.loading` and `models.checks`.
+`models.registry`, `models.loading`, `models.activations`, `models.diff` and `models.checks`.
 """

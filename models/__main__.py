@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
 
 from models.artifact import Artifact, ArtifactError, ModelName, Version
 from models.check_options import Check
-from models.command_line import Command, main, program_config
+from models.command_line import Command, Names, main, program_config
 from models.quiet import quiet_import
 from models.store import ArtifactStore
 
@@ -69,6 +69,39 @@ class CheckCommand(Check, Command):  # type: ignore[misc] # pydantic merges the 
         return run_check(self)
 
 
+class Diff(Command):
+    """Shows what differs between two versions: configuration, weights, metrics, speed, answers, activations."""
+
+    left: CliPositionalArg[str] = Field(description="NAME@VERSION, or NAME for the version that is served.")
+    right: CliPositionalArg[str] = Field(description="The other one.")
+    layers: Names = Field((), description="Modules that define your layers, with commas between or given repeatedly.")
+
+    def run(self) -> int:
+        """Loads both versions and prints what differs."""
+        store = ArtifactStore(self.artifacts)
+        left, right = store.resolve(self.left), store.resolve(self.right)
+        with quiet_import():
+            from models.diff import diff  # noqa: PLC0415 - the other commands need no Keras
+            from models.registry import load_plugins  # noqa: PLC0415
+        load_plugins(self.layers)
+        for line in diff(left, right):
+            print(line, flush=True)
+        return 0
+
+
+class Prune(Command):
+    """Removes old versions; never the one that is served."""
+
+    name: CliPositionalArg[ModelName] = Field(description="The model.")
+    keep: int = Field(ge=1, description="How many of the highest versions to keep.")
+
+    def run(self) -> int:
+        """Removes the versions and names them."""
+        removed = ArtifactStore(self.artifacts).prune(self.name, self.keep)
+        print(f"Removed {', '.join(f'{self.name}@{version}' for version in removed) or 'nothing'}.")
+        return 0
+
+
 class Models(BaseSettings):
     """Shows what is published, says which version is served, and checks layers."""
 
@@ -78,6 +111,8 @@ class Models(BaseSettings):
     check: CliSubCommand[CheckCommand] = Field(description=CheckCommand.__doc__)
     pin: CliSubCommand[Pin] = Field(description=Pin.__doc__)
     unpin: CliSubCommand[Unpin] = Field(description=Unpin.__doc__)
+    diff: CliSubCommand[Diff] = Field(description=Diff.__doc__)
+    prune: CliSubCommand[Prune] = Field(description=Prune.__doc__)
 
 
 def _row(store: ArtifactStore, name: str, version: int) -> tuple[str, ...]:

@@ -52,12 +52,12 @@ def _place(key: str) -> str:
     return key[_NUMBER_WIDTH + 1 :]
 
 
-def _layers(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.layers.Layer]]:
-    """Each layer once with its place; a nested model after the layers in it."""
+def places(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Each layer that is no model, with its place, such as `encoder/dense_1`."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _layers(layer, f"{prefix}{layer.name}/")
-        if not isinstance(layer, keras.layers.InputLayer):
+            yield from places(layer, f"{prefix}{layer.name}/")
+        elif not isinstance(layer, keras.layers.InputLayer):
             yield f"{prefix}{layer.name}", layer
 
 
@@ -65,7 +65,7 @@ def _layers(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.l
 def _recording(model: keras.Model) -> Iterator[list[tuple[str, Any]]]:
     """Notes what every layer gives while the context lasts, in the order in which they finish."""
     found: list[tuple[str, Any]] = []
-    layers = {id(layer): (place, layer) for place, layer in _layers(model)}
+    layers = {id(layer): (place, layer) for place, layer in places(model)}
     for place, layer in layers.values():
         layer.call = _noting(place, layer.call, found)
     try:

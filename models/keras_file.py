@@ -68,6 +68,18 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def config_differences(expected: Any, found: Any, where: str) -> Iterator[str]:
+    """A line for each place at which two configurations differ; `where` is the place of the whole."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in sorted(expected.keys() | found.keys()):
+            yield from config_differences(expected.get(key), found.get(key), f"{where}.{key}")
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for index, pair in enumerate(zip(expected, found, strict=True)):
+            yield from config_differences(*pair, f"{where}[{index}]")
+    elif repr(expected) != repr(found):  # NaN equals NaN here
+        yield f"`{where}` is {found!r} instead of {expected!r}"
+
+
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
     entries = archive.infolist()
     names = [entry.filename for entry in entries]

@@ -114,15 +114,41 @@ class ArtifactStore:
             ArtifactError: there is no such version.
         """
         folder = self.open(name, version).path.parent
-        temporary = folder / f".pin-{secrets.token_hex(8)}.json"
-        temporary.write_text(json.dumps({"version": version}) + "\n")
-        _sync(temporary)
-        temporary.replace(folder / PIN)
-        _sync(folder)
+        with _locked(folder / ".lock"):
+            self.open(name, version)  # it may have been pruned while the lock was awaited
+            temporary = folder / f".pin-{secrets.token_hex(8)}.json"
+            temporary.write_text(json.dumps({"version": version}) + "\n")
+            _sync(temporary)
+            temporary.replace(folder / PIN)
+            _sync(folder)
 
     def unpin(self, name: str) -> None:
         """Lets the highest version be served again. Does nothing where none was pinned."""
         (self._folder(name) / PIN).unlink(missing_ok=True)
+
+    def prune(self, name: str, keep: int) -> list[int]:
+        """Removes all versions but the `keep` highest and the served one; gives those removed.
+
+        Each disappears in one rename. Where its files cannot be deleted at once, the next export tries again.
+
+        Raises:
+            ArtifactError: there is no such model, or its pin cannot be read.
+        """
+        if keep < 1:
+            raise ArtifactError(f"One version at least must be kept. Received: {keep}")
+        if not self.versions(name):
+            raise ArtifactError(f"There is no model `{name}`. Models: {', '.join(self.names()) or 'none'}.")
+        folder = self._folder(name)
+        with _locked(folder / ".lock"):
+            versions = self.versions(name)
+            removed = [version for version in versions[:-keep] if version != self.desired(name)]
+            graves = [folder / f"{_STAGING_PREFIX}{secrets.token_hex(8)}" for _ in removed]
+            for version, grave in zip(removed, graves, strict=True):
+                (folder / str(version)).rename(grave)
+            _sync(folder)
+        for grave in graves:
+            shutil.rmtree(grave, ignore_errors=True)
+        return removed
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:

@@ -12,7 +12,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("models", "export", "service")
-KERAS_FLOOR = ("models.layers", "models.registry", "models.builders", "models.checks", "models.loading")
+KERAS_FLOOR = (
+    "models.layers",
+    "models.registry",
+    "models.builders",
+    "models.checks",
+    "models.loading",
+    "models.activations",
+    "models.diff",
+)
 VERSIONS_ON_DISK = ("models.artifact", "models.golden")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models.artifact": (),

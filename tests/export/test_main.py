@@ -258,6 +258,15 @@ def test_train_publishes_digits_that_are_accurate_enough(trained: tuple[Artifact
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["keras", "saved_model", "onnx", "litert"])
+def test_trained_digits_are_proved_in_each_format(trained: tuple[ArtifactStore, str], name: str) -> None:
+    store, output = trained
+    record = store.open("digits", 1).manifest.formats[name]
+    assert max(record.max_abs_error, record.max_rel_error) < record.tolerance == 1e-5
+    assert f"Proved {name} in a fresh process: " in output
+
+
+@pytest.mark.slow
 def test_trained_version_carries_no_optimizer(trained: tuple[ArtifactStore, str]) -> None:
     model = keras.saving.load_model(trained[0].open("digits", 1).format_path("keras"))
     assert not model.compiled

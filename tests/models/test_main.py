@@ -185,3 +185,22 @@ def test_program_runs_as_a_module(store: ArtifactStore, artifact: Artifact) -> N
     done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "toy" in done.stdout
+
+
+def test_prune_says_what_it_removed(
+    store: ArtifactStore, publish_fake: Publish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(4):
+        publish_fake(store)
+    store.pin("toy", 2)
+    assert models("prune", "toy", "--keep", "1") == 0
+    assert models("prune", "toy", "--keep", "1") == 0
+    assert capsys.readouterr().out == "Removed toy@1, toy@3.\nRemoved nothing.\n"
+
+
+def test_diff_of_a_version_that_is_not_there_is_told_without_loading_keras(
+    store: ArtifactStore, publish_fake: Publish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_fake(store)
+    assert models("diff", "toy@1", "toy@2") == 1
+    assert capsys.readouterr().err == "python -m models: `toy` has no version 2. Versions: 1.\n"

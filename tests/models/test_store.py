@@ -228,3 +228,37 @@ def test_lock_of_an_export_killed_after_its_rename_is_swept(store: ArtifactStore
     (store.root / "toy" / ".staging-0123.lock").touch()
     publish_fake(store)
     assert leftovers(store) == []
+
+
+@pytest.mark.parametrize(("keep", "pinned", "left"), [(2, None, [3, 4]), (1, 2, [2, 4]), (9, None, [1, 2, 3, 4])])
+def test_prune_keeps_the_highest_and_the_served_version(
+    store: ArtifactStore, publish_fake: Callable[..., Artifact], keep: int, pinned: int | None, left: list[int]
+) -> None:
+    for _ in range(4):
+        publish_fake(store)
+    if pinned:
+        store.pin("toy", pinned)
+    assert store.prune("toy", keep) == [version for version in (1, 2, 3, 4) if version not in left]
+    assert store.versions("toy") == left
+    assert not list((store.root / "toy").glob(".staging-*"))
+    assert publish_fake(store).manifest.version == 5
+
+
+@pytest.mark.parametrize(("name", "keep", "message"), [("toys", 1, "There is no model `toys`"), ("toy", 0, "at least")])
+def test_prune_of_nothing_is_refused(
+    store: ArtifactStore, publish_fake: Callable[..., Artifact], name: str, keep: int, message: str
+) -> None:
+    publish_fake(store)
+    with pytest.raises(ArtifactError, match=message):
+        store.prune(name, keep)
+
+
+def test_prune_removes_nothing_where_the_pin_is_damaged(
+    store: ArtifactStore, publish_fake: Callable[..., Artifact]
+) -> None:
+    for _ in range(3):
+        publish_fake(store)
+    (store.root / "toy" / PIN).write_text("{")
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        store.prune("toy", 1)
+    assert store.versions("toy") == [1, 2, 3]
