@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -47,6 +49,7 @@ def make_formats(
         for name in wanted:
             path = folder / name / FORMATS[name].path
             if (problem := problems.get(name)) is not None:
+                _raise_if_nothing_can_be_written(problem)
                 left_out[name] = f"It cannot be written. {problem}"
                 continue
             try:
@@ -110,6 +113,13 @@ def _convert(source: Path, targets: dict[str, Path], arguments: dict[str, str]) 
         if culprit is not None:
             problems[culprit] = ended
     return problems
+
+
+def _raise_if_nothing_can_be_written(problem: str) -> None:
+    """A full disk is no fault of the format: without this, it would only be left out."""
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        if os.strerror(code) in problem:
+            raise OSError(code, os.strerror(code))
 
 
 def _first_layer(model: keras.Model, signature: Signature, golden: Golden) -> str:
