@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -50,12 +51,12 @@ def make_formats(
             path = folder / name / FORMATS[name].path
             if (problem := problems.get(name)) is not None:
                 _raise_if_nothing_can_be_written(problem)
-                left_out[name] = f"It cannot be written. {problem}"
+                left_out[name] = _without_paths(f"It cannot be written. {problem}", folder)
                 continue
             try:
                 comparison = prove_format(name, path, golden)
             except ProofError as error:
-                left_out[name] = _shortened(str(error))
+                left_out[name] = _shortened(_without_paths(str(error), folder))
                 if name == "saved_model":
                     left_out[name] += _first_layer(model, signature, golden)
                 continue
@@ -134,6 +135,11 @@ def _first_layer(model: keras.Model, signature: Signature, golden: Golden) -> st
             return f" Which layer differs first cannot be told: {reason(error)}"
     layer = first_difference(run_with_arrays(call, signature)(golden.inputs), found)
     return f" The first layer that differs is {layer}." if layer else ""
+
+
+def _without_paths(text: str, folder: Path) -> str:
+    """Leaves out where the formats lay while they were made: it is gone, and nobody's business."""
+    return re.sub(f"{re.escape(str(folder.resolve()))}/(?:[a-z_]+/)?", "", text)
 
 
 def _shortened(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,6 +38,7 @@ def to_onnx(request: Request, target: Path) -> None:
     """By tf2onnx, which names inputs after the arguments: the model's own names are put in their place."""
     from tf2onnx import convert, tf_loader  # noqa: PLC0415 - an optional package
 
+    _teach_erfc()
     graph, inputs, outputs, tables, names = tf_loader.from_saved_model(
         str(request.saved_model),
         None,
@@ -73,6 +75,24 @@ def to_openvino(request: Request, target: Path) -> None:
     import openvino  # noqa: PLC0415 - an optional package
 
     openvino.save_model(openvino.convert_model(str(request.saved_model)), target, compress_to_fp16=False)
+
+
+def _teach_erfc() -> None:
+    """Keras's exact GELU uses Erfc, which tf2onnx 1.17 passes on as it is, though ONNX has only Erf = 1 - Erfc."""
+    import numpy as np  # noqa: PLC0415
+    from tf2onnx import utils  # noqa: PLC0415
+    from tf2onnx.handler import tf_op  # noqa: PLC0415
+
+    def convert(ctx: Any, node: Any, **_: Any) -> None:
+        (output,) = node.output
+        dtype = utils.map_onnx_to_numpy_type(ctx.get_dtype(output))
+        one = ctx.make_const(utils.make_name("one"), np.array(1, dtype=dtype)).output[0]
+        node.type = "Erf"
+        difference = ctx.insert_new_node_on_output("Sub", output, name=utils.make_name(node.name), inputs=[one, output])
+        ctx.copy_shape(output, difference.output[0])
+        ctx.copy_dtype(output, difference.output[0])
+
+    tf_op.register_handler(convert, 9, ["Erfc"], "", {})
 
 
 CONVERTERS: dict[str, Callable[[Request, Path], None]] = {

@@ -123,6 +123,12 @@ def test_format_that_cannot_be_written_is_left_out_and_the_others_are_made(tmp_p
     assert not list((tmp_path / "version").glob("model.*"))
 
 
+def test_exact_gelu_is_converted_to_every_format(build: Build, tmp_path: Path) -> None:
+    rows = np.linspace(-6, 6, 32, dtype=np.float32).reshape(8, 4)
+    result = made(build(y=[keras.layers.Activation("gelu")]), tmp_path / "version", {"x": rows}, ALL)
+    assert (list(result.records), result.left_out) == (list(ALL), {})
+
+
 def test_converter_that_ends_its_process_leaves_the_others(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +150,15 @@ def test_format_that_disagrees_is_left_out_with_the_first_layer(
     assert "The first layer that differs is `y/two_faced` (4 of 4 golden rows" in result.left_out["saved_model"]
     assert "output `y`: 4 of 4 golden rows differ by more than 1e-05" in result.left_out["onnx"]
     assert list((tmp_path / "version").iterdir()) == []
+
+
+def test_reason_names_no_path_of_this_machine(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnxruntime.py").write_text(
+        "def InferenceSession(path, providers):\n    raise OSError(f'no model at {path}')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = made(build(y=[layers.Dense(2)]), tmp_path / "version", {"x": ROWS}, ("onnx",))
+    assert result.left_out == {"onnx": "It does not load and run: OSError: no model at model.onnx"}
 
 
 def test_missing_package_is_told_with_the_way_to_install_it(
