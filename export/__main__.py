@@ -14,8 +14,9 @@ from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand, NoD
 
 from export.config import TrainConfig, data_name
 from export.formats import FormatNames
-from models.artifact import Artifact, Change, ModelName
+from models.artifact import Artifact
 from models.command_line import Command, Names, main, program_config, split
+from models.manifest import Change, ModelName
 from models.quiet import quiet_import
 from models.store import ArtifactStore
 
@@ -88,7 +89,7 @@ class Train(TrainConfig, PublishingCommand):  # type: ignore[misc] # pydantic me
         return 0
 
 
-class Publish(LayersCommand, PublishingCommand):
+class Publish(PublishingCommand):
     """Publishes a model that was trained elsewhere: .keras, .h5 of Keras 2 or 3, or JSON with weights."""
 
     file: CliPositionalArg[Path] = Field(description="The model.")

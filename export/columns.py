@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.artifact import ColumnType, DType, null_of
+from models.manifest import ColumnType, DType, null_of
 from models.problem import DATE_PATTERN
 
 MISSING = (

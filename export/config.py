@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from models.artifact import Task
 from models.command_line import Names, Sizes
+from models.manifest import Task
 
 
 class DataConfig(BaseModel):

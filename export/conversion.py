@@ -18,9 +18,9 @@ from export.fresh import ProofError, run_module
 from export.saved_model import argument_names, write_saved_model
 from export.verify import prove_format, replay
 from models.activations import activations_of, first_difference
-from models.artifact import FormatRecord, Signature
 from models.golden import TOLERANCE, Comparison, Golden
 from models.loading import inference, reason, run_with_arrays
+from models.manifest import FormatRecord, Signature
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from export.splitting import Dealer, Part
 from export.statistics import ColumnStatistics
 from export.tables import Table, open_table, to_arrow, usable_names
 from export.target import Target, TargetSurvey
-from models.artifact import DatasetRecord, Tensors
+from models.manifest import DatasetRecord, Tensors
 from models.problem import Problem
 
 MIN_ROWS = 10

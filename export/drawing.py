@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from models.artifact import Signature, Tensors, TensorSpec
 from models.loading import eager, reason
+from models.manifest import Signature, Tensors, TensorSpec
 
 _ROWS = 16
 _SEED = 0

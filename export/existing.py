@@ -23,9 +23,9 @@ from export.legacy import (
     objects_in,
     refuse_code,
 )
-from models.artifact import OriginRecord, Signature, Tensors
 from models.keras_file import KerasFileError, read_config
 from models.loading import ModelLoadError, load_model
+from models.manifest import OriginRecord, Signature, Tensors
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"

@@ -9,7 +9,7 @@ import numpy as np
 from export.datasets import Dataset, Rows, concatenate
 from export.splitting import Part
 from export.statistics import ColumnStatistics
-from models.artifact import Tensors, null_of
+from models.manifest import Tensors, null_of
 
 _UNKNOWN = "a value that no row had"
 

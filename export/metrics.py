@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from export.datasets import Rows
-from models.artifact import Tensors
+from models.manifest import Tensors
 from models.problem import Problem
 
 Predict = Callable[[Tensors], np.ndarray]

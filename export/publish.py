@@ -18,8 +18,11 @@ from export.fresh import ProofError
 from export.reload import describe
 from export.verify import prove
 from models.activations import activations_of
-from models.artifact import (
-    Artifact,
+from models.artifact import Artifact, file_paths, file_record
+from models.checks import certify
+from models.golden import Golden, write_golden
+from models.loading import eager, run_with_arrays, traced
+from models.manifest import (
     Change,
     Manifest,
     OriginRecord,
@@ -29,12 +32,7 @@ from models.artifact import (
     TrainingRecord,
     VariableRecord,
     dtype_name,
-    file_paths,
-    file_record,
 )
-from models.checks import certify
-from models.golden import Golden, write_golden
-from models.loading import eager, run_with_arrays, traced
 from models.store import ArtifactStore
 
 

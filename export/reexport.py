@@ -5,9 +5,10 @@ from __future__ import annotations
 from export.fresh import ProofError
 from export.publish import Candidate, publish
 from models import registry
-from models.artifact import Artifact, Change
+from models.artifact import Artifact
 from models.golden import compare, read_golden
 from models.loading import changed_layers, eager, load_model, reason, signature_of
+from models.manifest import Change
 from models.store import ArtifactStore
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from export.replay import in_batches
-from models.artifact import LayerRecord, Signature
 from models.golden import load_tensors, save_tensors
+from models.manifest import LayerRecord, Signature
 from models.quiet import quiet_import
 
 with quiet_import():

@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from models.artifact import Signature
+from models.manifest import Signature
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from export.columns import Column, days_since_1970
-from models.artifact import ColumnRecord, null_of
+from models.manifest import ColumnRecord, null_of
 from models.problem import Feature
 
 MAX_CATEGORIES = 10_000

@@ -6,7 +6,7 @@ from export.config import TrainConfig
 from export.datasets import Dataset
 from export.splitting import Part
 from export.statistics import ColumnStatistics
-from models.artifact import TrainingRecord
+from models.manifest import TrainingRecord
 
 _MAX_LINES = 40
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from export.columns import Column, TypeSurvey, is_text, parse
-from models.artifact import Task
+from models.manifest import Task
 
 MAX_CLASSES = 1000
 _MAX_INTEGER_CLASSES = 20

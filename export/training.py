@@ -21,8 +21,8 @@ from export.datasets import Dataset, Rows
 from export.metrics import Predict, evaluate
 from export.splitting import Part
 from models import registry
-from models.artifact import Signature, Tensors
 from models.loading import signature_of, traced
+from models.manifest import Signature, Tensors
 from models.problem import Problem
 
 

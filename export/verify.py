@@ -14,9 +14,10 @@ from export.fresh import ProofError, run_file, run_module
 from export.reload import Answer, Description, Request, Variable
 from export.replay import batched_indices
 from models.activations import first_difference
-from models.artifact import Artifact, LayerRecord, Manifest, Tensors
+from models.artifact import Artifact
 from models.golden import TOLERANCE, Comparison, Golden, compare, load_tensors, read_golden, save_tensors, worst
 from models.keras_file import config_differences
+from models.manifest import LayerRecord, Manifest, Tensors
 
 __all__ = ["Proof", "ProofError", "VerifyReport", "prove", "prove_format", "verify"]
 

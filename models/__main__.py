@@ -7,9 +7,10 @@ import sys
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
 
-from models.artifact import Artifact, ArtifactError, ModelName, Version
+from models.artifact import Artifact, ArtifactError
 from models.check_options import Check
 from models.command_line import Command, Names, main, program_config
+from models.manifest import ModelName, Version
 from models.quiet import quiet_import
 from models.store import ArtifactStore
 

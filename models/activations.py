@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models.artifact import Tensors
 from models.golden import TOLERANCE, compare
 from models.loading import inference
+from models.manifest import Tensors
 
 _NUMBER_WIDTH = 5
 

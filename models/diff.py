@@ -12,10 +12,11 @@ import keras
 import numpy as np
 
 from models.activations import activations_of, first_difference, places
-from models.artifact import Artifact, Tensors
+from models.artifact import Artifact
 from models.golden import Golden, compare, read_golden
 from models.keras_file import config_differences, read_config
 from models.loading import load_model, reason, run_with_arrays, traced
+from models.manifest import Tensors
 
 _MAX_LINES = 20
 _SPEED_ROWS = 256

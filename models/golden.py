@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.artifact import Artifact, ArtifactError, Tensors
+from models.artifact import Artifact, ArtifactError
+from models.manifest import Tensors
 
 GOLDEN = "golden.npz"
 TOLERANCE = 1e-5

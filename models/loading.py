@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from models import layers as _registers_our_layers  # noqa: F401
 from models import registry
-from models.artifact import DType, LayerRecord, Signature, Tensors, TensorSpec
 from models.keras_file import KerasFileError, ObjectReference, custom_objects_in
+from models.manifest import DType, LayerRecord, Signature, Tensors, TensorSpec
 
 _KERAS_FUNCTIONS = (keras.activations, keras.losses, keras.metrics)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")

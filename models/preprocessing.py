@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from models.artifact import null_of
 from models.layers import DateParts, Dense, Impute
+from models.manifest import null_of
 from models.problem import Feature, Problem
 
 MAX_ONE_HOT = 32

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.artifact import ColumnType, DType, Task
+from models.manifest import ColumnType, DType, Task
 
 DATE_PATTERN = (
     r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
@@ -24,7 +24,7 @@ class Feature:
         type: What its values mean.
         dtype: Of the input: float32, bool, int8 (a boolean with missing values), int64 or string.
         shape: Of one row's value; () but for a column of arrays.
-        nullable: Whether values may be missing, and are then `models.artifact.null_of(dtype)`.
+        nullable: Whether values may be missing, and are then `models.manifest.null_of(dtype)`.
         mean, variance: Of a number's training values, of shape `shape`; of a date's in days since 1970, of shape ().
         vocabulary: A category's known values, strings or integers, the most frequent first.
     """

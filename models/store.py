@@ -19,7 +19,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from models.artifact import MANIFEST, Artifact, ArtifactError, Manifest, ModelName, write_manifest
+from models.artifact import MANIFEST, Artifact, ArtifactError, write_manifest
+from models.manifest import Manifest, ModelName
 
 PIN = "pin.json"
 _STAGING_PREFIX = ".staging-"

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from models.artifact import Signature
 from models.golden import Golden
+from models.manifest import Signature
 from service.errors import NotFound, NotReady, ServiceError
 from service.inference import InferenceRequest, InferenceResponse, check_inputs
 from service.repository import LoadedModel, ModelRepository, VersionStatus

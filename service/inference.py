@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.artifact import Signature, Tensors, TensorSpec, dtype_name
+from models.manifest import Signature, Tensors, TensorSpec, dtype_name
 from service.errors import InvalidRequest
 
 

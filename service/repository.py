@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from models.artifact import Artifact, ArtifactError, Tensors
+from models.artifact import Artifact, ArtifactError
 from models.golden import Golden, compare, read_golden
+from models.manifest import Tensors
 from models.store import ArtifactStore
 from service.runtimes import Runtime
 

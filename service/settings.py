@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from models.artifact import ModelName
 from models.command_line import Names, program_config
+from models.manifest import ModelName
 
 
 class Settings(BaseSettings):

@@ -21,11 +21,12 @@ KERAS_FLOOR = (
     "models.activations",
     "models.diff",
 )
-VERSIONS_ON_DISK = ("models.artifact", "models.golden")
+VERSIONS_ON_DISK = ("models.manifest", "models.artifact", "models.golden")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "models.artifact": (),
-    "models.golden": ("models.artifact",),
-    "models.store": ("models.artifact",),
+    "models.manifest": (),
+    "models.artifact": ("models.manifest",),
+    "models.golden": ("models.artifact", "models.manifest"),
+    "models.store": ("models.artifact", "models.manifest"),
     "models.keras_file": (),
     "models.command_line": (),
     "models.check_options": ("models.command_line",),
@@ -36,25 +37,25 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "export.fresh": (),
     "export.replay": (),
     "export.convert": (),
-    "service.settings": ("models.artifact", "models.command_line"),
+    "service.settings": ("models.manifest", "models.command_line"),
     "service.errors": (),
-    "service.inference": ("service.errors", "models.artifact"),
-    "service.runtimes": ("models.artifact",),
-    "service.runtimes.keras": ("models.artifact", "models.quiet", *KERAS_FLOOR),
+    "service.inference": ("service.errors", "models.manifest"),
+    "service.runtimes": ("models.artifact", "models.manifest"),
+    "service.runtimes.keras": ("models.artifact", "models.manifest", "models.quiet", *KERAS_FLOOR),
     "service.repository": ("service.runtimes", "models.store", *VERSIONS_ON_DISK),
     "service.engine": ("service.repository", "service.inference", "service.errors", *VERSIONS_ON_DISK),
-    "service.protocols.tensors": ("service.errors", "models.artifact"),
-    "service.protocols.schema": ("models.artifact",),
+    "service.protocols.tensors": ("service.errors", "models.manifest"),
+    "service.protocols.schema": ("models.manifest",),
     "service.protocols": (
         "service.engine",
         "service.inference",
         "service.errors",
         "service.protocols.schema",
         "service.protocols.tensors",
-        "models.artifact",
+        "models.manifest",
     ),
     "service.server": ("service.engine", "service.settings"),
-    "service": ("service", "models.artifact", "models.store", "models.command_line"),
+    "service": ("service", "models.artifact", "models.manifest", "models.store", "models.command_line"),
 }
 """The longest prefix of a module's name says which of ours it may import."""
 HEAVY = {"keras", "tensorflow", "sklearn", "jax", "torch"}

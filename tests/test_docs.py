@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from models.artifact import Manifest
+from models.manifest import Manifest
 from service.settings import Settings
 from tests.integration.conftest import ServerProcess, digits, run_module, serve
 

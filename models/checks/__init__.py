@@ -4,12 +4,12 @@
 `python -m models check` prints a table. `certify` measures what a server that batches must know of a whole model.
 """
 
-from models.artifact import Certificate
 from models.checks.certificate import certify
 from models.checks.checker import check_layer
 from models.checks.pytest_door import LayerCase, parametrize_with_checks
 from models.checks.rulebook import RULES
 from models.checks.verdict import CheckReport, CheckResult
+from models.manifest import Certificate
 
 __all__ = [
     "RULES",

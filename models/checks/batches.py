@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from models.artifact import Tensors
 from models.checks.arguments import arguments
 from models.checks.certificate import certify
 from models.checks.compare import LAST_BITS, difference
@@ -15,6 +14,7 @@ from models.checks.subject import Subject
 from models.checks.tensors import as_array, dtype_of
 from models.checks.verdict import BrokenRuleError, NotApplicableError
 from models.checks.wording import told
+from models.manifest import Tensors
 
 _HALF_POLICIES = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from models.artifact import Certificate, Tensors
 from models.checks.compare import LAST_BITS, difference
+from models.manifest import Certificate, Tensors
 
 Call: TypeAlias = Callable[[Tensors], Tensors]
 

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from models.artifact import Signature, Tensors, TensorSpec
+from models.manifest import Signature, Tensors, TensorSpec
 from service.engine import Engine, ModelIndex, ModelMetadata
 from service.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, ServiceError, UnsupportedMedia
 from service.inference import InferenceRequest, InferenceResponse

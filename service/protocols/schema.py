@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from models.artifact import Signature
+from models.manifest import Signature
 
 
 class PredictRequest(BaseModel):

@@ -1,6 +1,6 @@
 """JSON values to arrays. Nothing is coerced: a string is no number, a fraction no integer, a boolean neither.
 
-A nullable input takes null too, and holds it as `models.artifact.null_of` its dtype. NumPy's booleans have no room for
+A nullable input takes null too, and holds it as `models.manifest.null_of` its dtype. NumPy's booleans have no room for
 that: a nullable int8 input takes true, false and null.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from models.artifact import TensorSpec, null_of
+from models.manifest import TensorSpec, null_of
 from service.errors import InvalidRequest
 
 # NumPy stores strings padded to the longest, so one long string among many short ones would take all memory.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Protocol
 
-from models.artifact import Artifact, Tensors
+from models.artifact import Artifact
+from models.manifest import Tensors
 
 _MODULES = {"keras": "service.runtimes.keras"}
 

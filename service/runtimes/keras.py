@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from models.artifact import Artifact, ArtifactError, Tensors
+from models.artifact import Artifact, ArtifactError
+from models.manifest import Tensors
 from models.quiet import quiet_import
 
 with quiet_import():

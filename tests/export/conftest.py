@@ -12,7 +12,8 @@ import pytest
 
 from export.publish import Candidate, publish
 from models import layers, registry
-from models.artifact import Artifact, DatasetRecord, Tensors, TrainingRecord
+from models.artifact import Artifact
+from models.manifest import DatasetRecord, Tensors, TrainingRecord
 from models.store import ArtifactStore
 
 ROWS = np.array([[1, 2, 3, 4], [-1, 0, 1, 0.5], [9, 9, 9, 9]], dtype=np.float32)

@@ -215,7 +215,7 @@ from pathlib import Path
 import keras, numpy as np
 from export.publish import Candidate, publish
 from models import layers
-from models.artifact import DatasetRecord, TrainingRecord
+from models.manifest import DatasetRecord, TrainingRecord
 from models.store import ArtifactStore
 
 def kill(event, arguments):

@@ -15,7 +15,7 @@ import pyarrow.parquet as arrow_parquet
 import pytest
 from sklearn import datasets as shipped
 
-from models.artifact import Manifest
+from models.manifest import Manifest
 from models.store import ArtifactStore
 from tests.integration.conftest import ServerProcess
 

@@ -9,19 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artifact import (
-    Artifact,
-    DatasetRecord,
-    FormatRecord,
-    LayerRecord,
-    Manifest,
-    Signature,
-    TensorSpec,
-    TrainingRecord,
-    file_paths,
-    file_record,
-)
+from models.artifact import Artifact, file_paths, file_record
 from models.golden import Golden, write_golden
+from models.manifest import DatasetRecord, FormatRecord, LayerRecord, Manifest, Signature, TensorSpec, TrainingRecord
 from models.store import ArtifactStore
 
 GOLDEN = Golden(

@@ -12,18 +12,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.artifact import (
-    CHECKSUM,
-    MANIFEST,
-    Artifact,
-    ArtifactError,
-    Manifest,
-    Signature,
-    TensorSpec,
-    file_paths,
-    file_record,
-    write_manifest,
-)
+from models.artifact import CHECKSUM, MANIFEST, Artifact, ArtifactError, file_paths, file_record, write_manifest
+from models.manifest import Manifest, Signature, TensorSpec
 
 FILES = ["model.keras", "golden.npz", "assets/words.txt", MANIFEST, CHECKSUM]
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from models import layers
-from models.artifact import Artifact, DatasetRecord, FormatRecord, Manifest, TrainingRecord, file_paths, file_record
+from models.artifact import Artifact, file_paths, file_record
 from models.diff import diff
 from models.golden import Golden, write_golden
 from models.loading import eager, layer_records, signature_of
+from models.manifest import DatasetRecord, FormatRecord, Manifest, TrainingRecord
 from models.store import ArtifactStore
 
 Publish = Callable[..., Artifact]

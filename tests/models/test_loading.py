@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from models import layers, registry
-from models.artifact import LayerRecord, TensorSpec
 from models.loading import (
     ModelLoadError,
     changed_layers,
@@ -25,6 +24,7 @@ from models.loading import (
     signature_of,
     traced,
 )
+from models.manifest import LayerRecord, TensorSpec
 
 WriteModule = Callable[[str, str], None]
 ROWS = np.array([[1, 2, 3, 4], [-1, 0, 1, 0.5], [9, 9, 9, 9]], dtype=np.float32)

@@ -10,19 +10,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from models.artifact import (
-    Artifact,
-    DatasetRecord,
-    FormatRecord,
-    Manifest,
-    Signature,
-    Tensors,
-    TensorSpec,
-    TrainingRecord,
-    file_paths,
-    file_record,
-)
+from models.artifact import Artifact, file_paths, file_record
 from models.golden import Golden, write_golden
+from models.manifest import DatasetRecord, FormatRecord, Manifest, Signature, Tensors, TensorSpec, TrainingRecord
 from models.store import ArtifactStore
 
 Function = Callable[[Tensors, np.float32], Tensors]

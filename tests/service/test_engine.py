@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from models.artifact import Tensors
+from models.manifest import Tensors
 from models.store import ArtifactStore
 from service.engine import Engine
 from service.errors import InvalidRequest, NotFound, NotReady

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.artifact import Signature, Tensors
+from models.manifest import Signature, Tensors
 from service.errors import InvalidRequest
 from service.inference import check_inputs
 from tests.service.fakes import spec

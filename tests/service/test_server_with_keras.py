@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artifact import Artifact, DatasetRecord, Tensors, TrainingRecord
+from models.artifact import Artifact
+from models.manifest import DatasetRecord, Tensors, TrainingRecord
 from models.quiet import quiet_import
 from models.store import ArtifactStore
 from tests.service.processes import REAL, ServerProcess

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.artifact import DType, TensorSpec
+from models.manifest import DType, TensorSpec
 from service.errors import InvalidRequest
 from service.protocols.tensors import decode, encode
 

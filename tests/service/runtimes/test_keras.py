@@ -8,20 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.artifact import (
-    Artifact,
-    ArtifactError,
-    DatasetRecord,
-    FormatRecord,
-    LayerRecord,
-    Manifest,
-    Signature,
-    Tensors,
-    TrainingRecord,
-    file_paths,
-    file_record,
-)
+from models.artifact import Artifact, ArtifactError, file_paths, file_record
 from models.golden import Golden, write_golden
+from models.manifest import DatasetRecord, FormatRecord, LayerRecord, Manifest, Signature, Tensors, TrainingRecord
 from models.quiet import quiet_import
 from models.store import ArtifactStore
 from service.repository import ModelRepository
