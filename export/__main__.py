@@ -142,9 +142,9 @@ class Verify(LayersCommand):
         with quiet_import():
             from export.verify import verify  # noqa: PLC0415
         report = verify(artifact, layers=self.layers)
-        for name in report.proof.changed_layers(artifact.manifest):
-            _say(f"Warning: the source of {name} has changed since; the golden answers still agree.")
         manifest = artifact.manifest
+        for name, change in report.proof.changed_layers(manifest).items():
+            _say(f"Warning: the source of {name} has changed since ({change}); the golden answers still agree.")
         _say(
             f"{manifest.name}@{manifest.version} is whole, and a fresh process gives its golden answers "
             f"within {report.proof.max_abs_error:.1e}."

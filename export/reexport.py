@@ -9,6 +9,7 @@ from models.artifact import Artifact
 from models.golden import compare, read_golden
 from models.loading import changed_layers, eager, load_model, reason, signature_of
 from models.manifest import Change
+from models.sources import told
 from models.store import ArtifactStore
 
 
@@ -76,4 +77,4 @@ def _message(parent: Artifact, differences: tuple[str, ...]) -> str:
 
 def _changed(parent: Artifact) -> str:
     changed = changed_layers(parent.manifest.layers)
-    return f"The source of {', '.join(changed)} has changed since." if changed else "No layer's source has changed."
+    return f"The source of {told(changed)} has changed since." if changed else "No layer's source has changed."

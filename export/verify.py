@@ -18,6 +18,7 @@ from models.artifact import Artifact
 from models.golden import TOLERANCE, Comparison, Golden, compare, load_tensors, read_golden, save_tensors, worst
 from models.keras_file import config_differences
 from models.manifest import LayerRecord, Manifest, Tensors
+from models.sources import change_of, told
 
 __all__ = ["Proof", "ProofError", "VerifyReport", "prove", "prove_format", "verify"]
 
@@ -39,9 +40,13 @@ class Proof:
         """The largest error in any golden answer, at any batch size."""
         return self.comparison.max_abs_error
 
-    def changed_layers(self, manifest: Manifest) -> list[str]:
-        """The custom objects whose source is not the one that `manifest` recorded."""
-        return [name for name, record in self.layers.items() if record != manifest.layers.get(name)]
+    def changed_layers(self, manifest: Manifest) -> dict[str, str]:
+        """The custom objects whose source is not the one that `manifest` recorded, each with what of it differs."""
+        return {
+            name: change
+            for name, record in self.layers.items()
+            if name in manifest.layers and (change := change_of(manifest.layers[name], record)) is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def _verify_keras(artifact: Artifact, golden: Golden, layers: tuple[str, ...]) -
     proof = Proof(comparison, found.layers)
     if differences:
         changed = proof.changed_layers(manifest)
-        cause = [f"the source of {', '.join(changed)} is not the one the version was made with"] if changed else []
+        cause = [f"the source of {told(changed)} is not the one the version was made with"] if changed else []
         raise ProofError(_message(differences + cause))
     return proof
 

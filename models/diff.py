@@ -17,6 +17,7 @@ from models.golden import Golden, compare, read_golden
 from models.keras_file import config_differences, read_config
 from models.loading import load_model, reason, run_with_arrays, traced
 from models.manifest import Tensors
+from models.sources import change_of
 
 _MAX_LINES = 20
 _SPEED_ROWS = 256
@@ -84,7 +85,7 @@ def _configuration(left: _Side, right: _Side) -> Iterator[str]:
     yield from config_differences(old.environment, new.environment, "environment")
     for name in sorted(old.layers.keys() & new.layers.keys()):
         if old.layers[name] != new.layers[name]:
-            yield f"the source of {name} has changed"
+            yield f"the source of {name} has changed: {change_of(old.layers[name], new.layers[name])}"
 
 
 def _saved_config(side: _Side) -> Any:

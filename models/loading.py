@@ -5,7 +5,6 @@ The export's proof and the service's Keras runtime both go through here, so what
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 import textwrap
@@ -21,10 +20,10 @@ from models import layers as _registers_our_layers  # noqa: F401
 from models import registry
 from models.keras_file import KerasFileError, ObjectReference, custom_objects_in
 from models.manifest import DType, LayerRecord, Signature, Tensors, TensorSpec
+from models.sources import change_of, record_of
 
 _KERAS_FUNCTIONS = (keras.activations, keras.losses, keras.metrics)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_LIBRARIES = {"builtins", "keras", "tensorflow"}
 _MAX_REASON = 500
 
 
@@ -55,19 +54,19 @@ def load_model(path: Path) -> keras.Model:
 def layer_records(path: Path) -> dict[str, LayerRecord]:
     """Each custom object that the `.keras` file needs: where it comes from here, and a hash of its source."""
     return {
-        reference.registered_name: LayerRecord(module=found.__module__, source_sha256=_source_sha256(found))
+        reference.registered_name: record_of(found)
         for reference in _references(path)
         if (found := _resolve(reference)) is not None
     }
 
 
-def changed_layers(recorded: dict[str, LayerRecord]) -> list[str]:
-    """The registered names whose source here is not the one that was recorded."""
-    return [
-        name
+def changed_layers(recorded: dict[str, LayerRecord]) -> dict[str, str]:
+    """The registered names whose source here is not the one that was recorded, each with what of it differs."""
+    return {
+        name: change
         for name, record in recorded.items()
-        if (found := registry.find(name)) is not None and _source_sha256(found) != record.source_sha256
-    ]
+        if (found := registry.find(name)) is not None and (change := change_of(record, record_of(found))) is not None
+    }
 
 
 def signature_of(model: keras.Model, labels: tuple[str, ...] | None = None) -> Signature:
@@ -156,16 +155,6 @@ def _missing_message(path: Path, missing: list[ObjectReference]) -> str:
         f"`{path.name}` needs custom objects that are not known here: {names}. "
         f"Name the module that defines them: --layers {modules}, or LAYERSERVE_LAYERS={modules}."
     )
-
-
-def _source_sha256(value: Any) -> str | None:
-    """A hash of the source of a function, or of a class and those of its bases that are not a library's."""
-    family = inspect.getmro(value) if inspect.isclass(value) else (value,)
-    own = [item for item in family if item is value or item.__module__.partition(".")[0] not in _LIBRARIES]
-    try:
-        return hashlib.sha256("".join(map(inspect.getsource, own)).encode()).hexdigest()
-    except (OSError, TypeError):  # no source file: an interactive session, or a compiled module
-        return None
 
 
 def _named_inputs(model: keras.Model) -> dict[str, Any]:

@@ -93,10 +93,11 @@ class FormatRecord(_Record):
 
 
 class LayerRecord(_Record):
-    """Where a custom layer came from when the version was made."""
+    """Where a custom layer came from when the version was made: hashes of its source, and of each of its methods."""
 
     module: str
     source_sha256: Sha256 | None
+    methods: dict[str, Sha256] = {}
 
 
 class Certificate(_Record):

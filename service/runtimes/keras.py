@@ -39,10 +39,10 @@ def load(artifact: Artifact, layers: tuple[str, ...]) -> KerasRuntime:
     """Loads `model.keras` uncompiled and in safe mode; see `service.runtimes.load`."""
     registry.load_plugins(layers)
     manifest = artifact.manifest
-    for name in changed_layers(manifest.layers):
+    for name, change in changed_layers(manifest.layers).items():
         _log.warning(
-            "%s@%d was made with another source of %s; its golden answers decide whether it is served.",
-            manifest.name, manifest.version, name,
+            "%s@%d was made with another source of %s (%s); its golden answers decide whether it is served.",
+            manifest.name, manifest.version, name, change,
         )  # fmt: skip
     model = load_model(artifact.format_path("keras"))
     signature = signature_of(model, manifest.signature.labels)

@@ -161,7 +161,10 @@ def test_verify_warns_of_a_changed_source(
     monkeypatch.setenv("LAYERSERVE_LAYERS", "tiny_layers")
     assert export("verify", "tiny") == 0
     warning, *_ = capsys.readouterr().out.splitlines()
-    assert warning == "Warning: the source of TinyScale has changed since; the golden answers still agree."
+    assert (
+        warning
+        == "Warning: the source of TinyScale has changed since (`call` differs); the golden answers still agree."
+    )
 
 
 @pytest.mark.slow

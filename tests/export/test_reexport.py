@@ -81,7 +81,8 @@ def test_changed_behaviour_is_refused_with_the_layer_that_changed(
     (line,) = done.stderr.splitlines()
     assert line.startswith("python -m export: Under today's code ")
     assert message in line
-    assert line.endswith(f"The source of TinyScale has changed since.{way_out}")
+    assert "The source of TinyScale (`" in line
+    assert line.endswith(f" has changed since.{way_out}")
     assert (done.returncode, done.stdout, store.versions("tiny")) == (1, "", [1])
 
 

@@ -147,7 +147,7 @@ def test_changed_source_is_warned_of_and_other_numbers_are_refused(
 ) -> None:
     (tmp_path / "stretching.py").write_text(LAYER.replace("inputs * 2.0", "2.0 * inputs"))
     same = start(stretched.store, "--layers", "stretching").wait_ready()
-    assert "tiny@1 was made with another source of Stretched; its golden answers decide" in same.log
+    assert "tiny@1 was made with another source of Stretched (`call` differs); its golden answers decide" in same.log
     (tmp_path / "stretching.py").write_text(LAYER.replace("2.0", "2.5"))
     other = start(stretched.store, "--layers", "stretching")
     wait_until(lambda: "being loaded" not in other.client.get("/health/ready").json()["error"], seconds=60)

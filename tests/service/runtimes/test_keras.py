@@ -159,7 +159,10 @@ def test_layer_whose_source_has_changed_is_warned_of(store: ArtifactStore, caplo
     load("keras", artifact, ())
     load("keras", changed, ())
     assert caplog.messages == [
-        "demo@2 was made with another source of layerserve>Dense; its golden answers decide whether it is served."
+        (
+            "demo@2 was made with another source of layerserve>Dense (its source differs); "
+            "its golden answers decide whether it is served."
+        )
     ]
 
 
