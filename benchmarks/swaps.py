@@ -1,0 +1,162 @@
+"""Whether versions swap under load without a failed or mixed answer, and without a leak: `python -m benchmarks.swaps`.
+
+Publishes two versions of the digits model in a temporary folder, serves them, and swaps them by pins while 64
+connections ask. Each answer must be the one version's or the other's, and that of the version it names. Then, unless
+`--no-restart`, a second process takes over the port from the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.service_process import Connection, Service, post, running, train_digits
+from models.golden import read_golden
+from models.store import ArtifactStore
+
+NAME = "digits"
+ROWS = 32
+TOLERANCE = 1e-5
+
+
+@dataclass
+class Load:
+    """What the connections saw."""
+
+    requests: list[bytes]
+    expected: dict[int, list[np.ndarray]]
+    is_over: bool = False
+    answers: Counter[int] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    def note(self, row: int, status: int, body: bytes) -> None:
+        if status != 200:
+            self.failures.append(f"{status} {body[:200]!r}")
+            return
+        answer = json.loads(body)
+        found = np.array(answer["predictions"][0])
+        matches = [v for v, rows in self.expected.items() if np.abs(rows[row] - found).max() <= TOLERANCE]
+        if matches == [answer["version"]]:
+            self.answers[answer["version"]] += 1
+        else:
+            self.failures.append(f"row {row} by version {answer['version']} has the answer of {matches or 'none'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--swaps", type=int, default=100)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--restart", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--runtime", default="auto", help="as the service's --runtime")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for seed in (0, 1):
+            train_digits(folder / "artifacts", "--epochs", "3", "--seed", str(seed), "--formats", "onnx,litert")
+        store = ArtifactStore(folder / "artifacts")
+        flags = ("--artifacts", str(store.root), "--log-level", "warning", )
+        asyncio.run(swap(store, options.swaps, options.connections, flags, folder / "log"))
+        if options.restart:
+            asyncio.run(restart(store, options.connections, flags, folder))
+
+
+async def swap(store: ArtifactStore, swaps: int, connections: int, flags: Iterable[str], log: Path) -> None:
+    store.pin(NAME, 1)
+    load = new_load(store)
+    memory: dict[int, float] = {}
+    with running(*flags, "--reload-interval", "3600", log=log) as service:
+        tasks = [asyncio.create_task(ask(load, service.port, offset)) for offset in range(connections)]
+        for number in range(1, swaps + 1):
+            wanted = 1 + number % 2
+            store.pin(NAME, wanted)
+            service.reload()
+            await asyncio.to_thread(wait_for, service, wanted)
+            memory[number] = service.memory_mib()
+        load.is_over = True
+        await asyncio.gather(*tasks)
+    report(f"{swaps} swaps, {connections} connections", load)
+    early = memory[min(10, swaps)]
+    print(f"  memory after swap {min(10, swaps)}: {early:.0f} MiB, after swap {swaps}: {memory[swaps]:.0f} MiB"
+          f" ({memory[swaps] / early - 1:+.1%})")  # fmt: skip
+
+
+async def restart(store: ArtifactStore, connections: int, flags: Iterable[str], folder: Path) -> None:
+    store.pin(NAME, 1)
+    load = new_load(store)
+    drain = ("--drain-delay", "1")
+    with running(*flags, *drain, log=folder / "first") as first:
+        tasks = [asyncio.create_task(ask(load, first.port, offset)) for offset in range(connections)]
+        with running(*flags, *drain, log=folder / "second", port=first.port):
+            first.process.send_signal(signal.SIGTERM)
+            code = await asyncio.to_thread(first.process.wait, 60)
+            before = sum(load.answers.values())
+            await asyncio.sleep(1)
+            load.is_over = True
+            await asyncio.gather(*tasks)
+    report(f"rolling restart, {connections} connections (the old process ended with {code})", load)
+    print(f"  answers after the old process had ended: {sum(load.answers.values()) - before}")
+
+
+def new_load(store: ArtifactStore) -> Load:
+    """Random digits, with what each version answers to them, computed by the service itself before the load."""
+    inputs = np.random.default_rng(0).integers(0, 17, size=(ROWS, 64)).tolist()
+    expected = {version: expected_answers(store, version, inputs) for version in (1, 2)}
+    apart = min(np.abs(a - b).max() for a, b in zip(expected[1], expected[2], strict=True))
+    if apart < 100 * TOLERANCE:
+        raise SystemExit("The two versions answer too much alike to tell them apart.")
+    return Load([post("/predict", {"instances": [row]}) for row in inputs], expected)
+
+
+def expected_answers(store: ArtifactStore, version: int, inputs: list[list[float]]) -> list[np.ndarray]:
+    """By ONNX Runtime's own API, apart from the service."""
+    import onnxruntime  # noqa: PLC0415 - only this benchmark needs it
+
+    artifact = store.open(NAME, version)
+    name = artifact.manifest.signature.inputs[0].name
+    session = onnxruntime.InferenceSession(artifact.format_path("onnx"), providers=["CPUExecutionProvider"])
+    golden = read_golden(artifact)
+    (answers,) = session.run(None, {name: golden.inputs[name]})
+    np.testing.assert_allclose(answers, next(iter(golden.outputs.values())), atol=TOLERANCE)
+    (answers,) = session.run(None, {name: np.array(inputs, dtype=np.float32)})
+    return list(answers)
+
+
+async def ask(load: Load, port: int, offset: int) -> None:
+    connection, row = Connection(port), offset % ROWS
+    while not load.is_over:
+        try:
+            status, _, body = await connection.send(load.requests[row])
+            load.note(row, status, body)
+        except (OSError, EOFError, ValueError) as error:
+            load.failures.append(f"{type(error).__name__}: {error}")
+            connection.close()
+        row = (row + 1) % ROWS
+    connection.close()
+
+
+def wait_for(service: Service, version: int) -> None:
+    while service.get(f"/models/{NAME}")["version"] != version:
+        time.sleep(0.01)
+
+
+def report(title: str, load: Load) -> None:
+    answers = ", ".join(f"version {version}: {count}" for version, count in sorted(load.answers.items()))
+    print(f"{title}\n  right answers by {answers}\n  failed or mixed: {len(load.failures)}")
+    for text, count in Counter(load.failures).most_common(5):
+        print(f"    {count} x {text}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    main()
