@@ -5,7 +5,9 @@ TensorFlow is imported inside the commands that need it, so that help and mistak
 
 from __future__ import annotations
 
+import os
 import sys
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand, NoD
 
 from export.config import TrainConfig, data_name
 from export.formats import FormatNames
+from export.report_data import PAGE, read_data
 from models.artifact import Artifact
 from models.command_line import Command, Names, main, program_config, split
 from models.manifest import Change, ModelName
@@ -83,8 +86,12 @@ class Train(TrainConfig, PublishingCommand):  # type: ignore[misc] # pydantic me
             raise
         _say(f"Trained {len(result.history['loss'])} epochs. On the held-out rows: {_figures(result.metrics)}.")
         record = training_record(config, dataset, result.metrics, result.history)
-        candidate = Candidate(name, result.model, golden_rows(dataset), dataset.problem.labels, record)
-        _say_published(publish(store, candidate, layers=self.layers, formats=self.formats))
+        candidate = Candidate(
+            name, result.model, golden_rows(dataset), dataset.problem.labels, record, evaluation=result.evaluation
+        )
+        artifact = publish(store, candidate, layers=self.layers, formats=self.formats)
+        _say_published(artifact)
+        _say(f"See how good it is: python -m export report {name}@{artifact.manifest.version}")
         checkpoint.remove()
         return 0
 
@@ -172,6 +179,35 @@ class Reexport(PublishingCommand):
         return 0
 
 
+class Report(Command):
+    """Prints where a version's report is, and opens it where there is a display; or makes it anew."""
+
+    version: CliPositionalArg[str] = Field(description="NAME@VERSION, or NAME for the version that is served.")
+    output: Path | None = Field(
+        None,
+        description="Make the page anew from what the version holds, and write it here. The version's own page stays: "
+        "a version never changes.",
+    )
+
+    def run(self) -> int:
+        """Opens the version's page, or writes another."""
+        artifact = ArtifactStore(self.artifacts).resolve(self.version)
+        artifact.verify_files()
+        if self.output:
+            from export.report import render  # noqa: PLC0415 - it loads Matplotlib
+
+            self.output.write_text(render(artifact.manifest, read_data(artifact)), encoding="utf-8")
+            _say(f"{self.output}")
+            return 0
+        if PAGE not in artifact.manifest.files:
+            raise ValueError(f"{self.version} has no report: an earlier release made it. --output PATH makes one.")
+        page = (artifact.path / PAGE).resolve()
+        _say(f"{page}")
+        if sys.platform in {"darwin", "win32"} or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+            webbrowser.open(page.as_uri())
+        return 0
+
+
 class Export(BaseSettings):
     """Makes artifacts: trains or re-exports a model, proves it in a fresh process, publishes it."""
 
@@ -181,6 +217,7 @@ class Export(BaseSettings):
     publish: CliSubCommand[Publish] = Field(description=Publish.__doc__)
     verify: CliSubCommand[Verify] = Field(description=Verify.__doc__)
     reexport: CliSubCommand[Reexport] = Field(description=Reexport.__doc__)
+    report: CliSubCommand[Report] = Field(description=Report.__doc__)
 
 
 def _check_builder(name: str) -> None:

@@ -11,6 +11,7 @@ from models.manifest import Tensors
 from models.problem import Problem
 
 Predict = Callable[[Tensors], np.ndarray]
+Observe = Callable[[Rows, np.ndarray], None]
 _ROWS = 4096
 
 
@@ -20,6 +21,7 @@ def evaluate(
     problem: Problem,
     majority: int,
     class_weights: np.ndarray | None = None,
+    observe: Observe | None = None,
 ) -> dict[str, float]:
     """The metrics of a model on rows that it has not learned from.
 
@@ -29,6 +31,7 @@ def evaluate(
         problem: What is predicted.
         majority: The most frequent class of the training rows.
         class_weights: How much a row of each class counts in the loss; None counts all alike.
+        observe: Called with each batch of rows and the answers to them.
 
     Returns:
         For a classification `accuracy`, `loss` (cross-entropy) and `baseline_accuracy`; for a regression `rmse`,
@@ -43,6 +46,8 @@ def evaluate(
         else:
             sums += _error_sums(answers, batch, problem)
         rows += len(batch)
+        if observe:
+            observe(batch, answers)
     means = [float(mean) for mean in sums / rows]
     if problem.labels:
         return {"accuracy": means[0], "loss": means[1] / means[3], "baseline_accuracy": means[2]}

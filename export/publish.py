@@ -1,4 +1,4 @@
-"""The one path that every export takes: save, golden answers, proof in a fresh process, manifest, publish."""
+"""The one path that every export takes: save, golden answers, proof in a fresh process, manifest, report, publish."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ import tensorflow as tf
 from export.conversion import format_record, make_formats
 from export.formats import FORMATS, chosen
 from export.fresh import ProofError
+from export.model_summary import layers_of
 from export.reload import describe
+from export.report import prepare
+from export.report_data import Evaluation, ReportData, write_data
 from export.verify import prove
 from models.activations import activations_of
 from models.artifact import Artifact, file_paths, file_record
@@ -50,6 +53,7 @@ class Candidate:
         parent: The version whose weights it has, in a re-export.
         accepted: What a re-export was allowed to change.
         golden_source: Whether somebody gave the golden rows, or they were drawn from the signature.
+        evaluation: What it does on held-out rows, for the report.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Candidate:
     parent: int | None = None
     accepted: tuple[Change, ...] = ()
     golden_source: Literal["given", "drawn"] = "given"
+    evaluation: Evaluation | None = None
 
 
 def publish(
@@ -95,6 +100,8 @@ def publish(
         )
         others = tuple(name for name in chosen(formats) if name != "keras")
         made = make_formats(candidate.model, description.signature, golden, staging, others)
+        data = ReportData(layers=layers_of(candidate.model), evaluation=candidate.evaluation)
+        write_data(staging, data)
         manifest = Manifest(
             name=candidate.name,
             version=1,
@@ -113,7 +120,7 @@ def publish(
             environment=_environment(),
             certificate=certify(traced(candidate.model, description.signature), golden.inputs),
         )
-        return store.publish(staging, manifest)
+        return store.publish(staging, manifest, prepare(staging, manifest, data))
 
 
 def _save(model: keras.Model, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from export.fresh import ProofError
 from export.publish import Candidate, publish
+from export.report_data import read_data
 from models import registry
 from models.artifact import Artifact
 from models.golden import compare, read_golden
@@ -63,6 +64,7 @@ def reexport(
         parent=manifest.version,
         accepted=accept,
         golden_source=manifest.golden_source,
+        evaluation=read_data(parent).evaluation,
     )
     return publish(store, candidate, layers=layers, formats=formats)
 

@@ -18,7 +18,9 @@ from export.batches import batch_size_for, batches
 from export.checkpoints import Checkpoint, Progress
 from export.config import TrainConfig
 from export.datasets import Dataset, Rows
+from export.evaluation import Evaluator
 from export.metrics import Predict, evaluate
+from export.report_data import Evaluation
 from export.splitting import Part
 from models import registry
 from models.loading import signature_of, traced
@@ -28,11 +30,12 @@ from models.problem import Problem
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained model, its metrics on the test rows, and a figure an epoch of what was watched."""
+    """A trained model, its metrics on the test rows, a figure an epoch of what was watched, and more of the test."""
 
     model: keras.Model
     metrics: dict[str, float]
     history: dict[str, tuple[float, ...]]
+    evaluation: Evaluation
 
 
 def train(
@@ -72,11 +75,13 @@ def train(
             _note(progress, model, {"loss": loss, **{f"validation_{key}": value for key, value in found.items()}})
             bar.set_postfix_str(_figures(progress, config.epochs))
     model.set_weights(progress.best_weights)
-    metrics = evaluate(predict, dataset.stream(Part.TEST), dataset.problem, majority)
+    evaluator = Evaluator(dataset.problem, config.seed)
+    metrics = evaluate(predict, dataset.stream(Part.TEST), dataset.problem, majority, observe=evaluator.add)
     return TrainResult(
         model,
         {f"test_{name}": value for name, value in metrics.items()},
         {name: tuple(values) for name, values in progress.history.items()},
+        evaluator.evaluation(),
     )
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -171,17 +171,22 @@ class ArtifactStore:
             _guard_path(staging).unlink(missing_ok=True)
             os.close(guard)
 
-    def publish(self, staging: Path, manifest: Manifest) -> Artifact:
+    def publish(
+        self, staging: Path, manifest: Manifest, finish: Callable[[Manifest], Manifest] | None = None
+    ) -> Artifact:
         """Gives the staged folder the next version number and makes it visible, in one rename.
 
         Args:
             staging: What `stage` gave, with every file in place but the manifest.
             manifest: Its version is replaced by the next free number.
+            finish: Called with the numbered manifest, it writes the files that name the version and adds their records.
+                Other exports of the model wait for it.
         """
         folder = staging.parent
         with _locked(folder / ".lock"):
             version = 1 + max((_version_number(entry) or 0 for entry in folder.iterdir()), default=0)
-            write_manifest(staging, manifest.model_copy(update={"version": version}))
+            numbered = manifest.model_copy(update={"version": version})
+            write_manifest(staging, finish(numbered) if finish else numbered)
             for path in [*staging.rglob("*"), staging]:
                 _sync(path)
             staging.rename(folder / str(version))

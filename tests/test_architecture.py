@@ -37,6 +37,18 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "export.fresh": (),
     "export.replay": (),
     "export.convert": (),
+    "export.figures": (),
+    "export.page": (),
+    "export.report_data": ("models.artifact",),
+    "export.report_results": ("export.figures", "export.page", "export.report_data", "models.manifest"),
+    "export.report": (
+        "export.figures",
+        "export.page",
+        "export.report_data",
+        "export.report_results",
+        "models.artifact",
+        "models.manifest",
+    ),
     "service.settings": ("models.manifest", "models.command_line"),
     "service.errors": (),
     "service.inference": ("service.errors", "models.manifest"),
@@ -58,7 +70,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service": ("service", "models.artifact", "models.manifest", "models.store", "models.command_line"),
 }
 """The longest prefix of a module's name says which of ours it may import."""
-HEAVY = {"keras", "tensorflow", "sklearn", "jax", "torch"}
+HEAVY = {"keras", "tensorflow", "sklearn", "jax", "torch", "matplotlib"}
 
 
 def module_name(path: Path) -> str:
@@ -120,6 +132,18 @@ def test_light_module_loads_no_keras(module: str) -> None:
     script = f"import sys, {module}; print(*sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_report_of_a_published_version_needs_no_keras() -> None:
+    script = f"import sys, export.report; print(*sorted({HEAVY - {'matplotlib'}!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_only_the_figures_are_drawn_by_matplotlib() -> None:
+    assert [module for module in SOURCES if any(name.startswith("matplotlib") for name in imports_of(module))] == [
+        "export.figures"
+    ]
 
 
 @pytest.mark.parametrize("module", sorted(SOURCES))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from export.__main__ import Export
+from export.report_data import PAGE, read_data
 from models.artifact import Artifact
 from models.command_line import main
 from models.golden import read_golden
@@ -49,7 +50,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [
-        (["--help"], ["python -m export", "train", "verify", "reexport", "proves the saved model"]),
+        (["--help"], ["python -m export", "train", "verify", "reexport", "report", "proves the saved model"]),
         (
             ["train", "--help"],
             [
@@ -113,7 +114,7 @@ def test_hidden_units_come_from_the_environment(
     assert "`hidden_units`: Input should be a valid integer" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["verify", "reexport"])
+@pytest.mark.parametrize("command", ["verify", "reexport", "report"])
 @pytest.mark.parametrize(
     ("version", "line"),
     [
@@ -258,6 +259,19 @@ def test_train_publishes_digits_that_are_accurate_enough(trained: tuple[Artifact
     assert manifest.signature.labels == tuple("0123456789")
     assert manifest.training.dataset.rows == 1797
     assert "Published digits@1 in " in output
+
+
+@pytest.mark.slow
+def test_trained_digits_have_a_report_on_their_test_rows(trained: tuple[ArtifactStore, str]) -> None:
+    store, output = trained
+    artifact = store.open("digits", 1)
+    artifact.verify_files()
+    evaluation = read_data(artifact).evaluation
+    assert sum(evaluation.found.correct) / evaluation.rows == artifact.manifest.training.metrics["test_accuracy"]
+    page = (artifact.path / PAGE).read_text()
+    assert page.count("<svg") == 4  # confusion, calibration, loss, accuracy
+    assert page.count('class="card"><img') == 12
+    assert output.endswith("See how good it is: python -m export report digits@1\n")
 
 
 @pytest.mark.slow

@@ -171,7 +171,7 @@ def test_two_exports_at_once_give_two_versions(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("old/.staging-*"))
 
 
-@pytest.mark.parametrize("moment", ["making-", "export.convert", "-P", "os.rename"])
+@pytest.mark.parametrize("moment", ["making-", "export.convert", "-P", "index.html", "os.rename"])
 def test_export_killed_while_it_makes_the_formats_publishes_nothing(tmp_path: Path, moment: str) -> None:
     process = start(tmp_path, harm="os.kill(os.getpid(), signal.SIGKILL)", moment=moment)
     process.communicate()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.artifact import Artifact, ArtifactError
+from models.artifact import Artifact, ArtifactError, file_record
+from models.manifest import Manifest
 from models.store import PIN, ArtifactStore
 
 Publish = Callable[..., Artifact]
@@ -23,6 +24,19 @@ def leftovers(store: ArtifactStore) -> list[str]:
 def test_first_version_is_one_and_the_next_are_counted(store: ArtifactStore, publish_fake: Publish) -> None:
     versions = [publish_fake(store).manifest.version for _ in range(3)]
     assert versions == store.versions("toy") == [1, 2, 3]
+
+
+def test_files_that_name_the_version_are_written_last(store: ArtifactStore, artifact: Artifact) -> None:
+    def finish(numbered: Manifest) -> Manifest:
+        (staging / "label.txt").write_text(f"{numbered.name}@{numbered.version}")
+        record = file_record(staging / "label.txt")
+        return numbered.model_copy(update={"files": {**numbered.files, "label.txt": record}})
+
+    with store.stage("toy") as staging:
+        shutil.copytree(artifact.path, staging, dirs_exist_ok=True)
+        second = store.publish(staging, artifact.manifest, finish)
+    second.verify_files()
+    assert (second.path / "label.txt").read_text() == "toy@2"
 
 
 def test_names_are_the_models_with_a_version(store: ArtifactStore, publish_fake: Publish) -> None:
