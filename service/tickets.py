@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import accumulate, pairwise
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -75,17 +76,19 @@ def join(parts: list[Part[T]]) -> Tensors:
     }
 
 
-def split(outputs: Tensors, parts: list[Part[T]]) -> Iterator[Tensors]:
+def split(outputs: Tensors, parts: list[Part[T]]) -> Iterable[Tensors]:
     """The outputs of each part, as views of the batch's: who keeps one keeps at most a batch's answers alive."""
     if len(parts) == 1:
-        yield outputs
-        return
-    columns = list(outputs.items())
-    begin = 0
-    for _, start, stop in parts:
-        end = begin + stop - start
-        yield {name: values[begin:end] for name, values in columns}
-        begin = end
+        return [outputs]
+    names = list(outputs)
+    if count_rows(parts) == len(parts):  # iterating over an array is the quickest way to its rows
+        columns = [list(values[:, np.newaxis]) for values in outputs.values()]
+    else:
+        ends = list(accumulate([stop - start for _, start, stop in parts], initial=0))
+        columns = [[values[i:j] for i, j in pairwise(ends)] for values in outputs.values()]
+    if len(names) == 1:
+        return [{names[0]: values} for values in columns[0]]
+    return [dict(zip(names, answer, strict=True)) for answer in zip(*columns, strict=True)]
 
 
 def assemble(ticket: Ticket[T], start: int, outputs: Tensors) -> Tensors | None:
