@@ -42,9 +42,10 @@ class Queues:
 
     def _make(self, model: LoadedModel) -> Batcher[InferenceResponse]:
         manifest, runtime = model.artifact.manifest, model.runtime
+        who = (manifest.signature, manifest.name, manifest.version, runtime.name)
 
         def answer(outputs: Tensors) -> InferenceResponse:
-            return InferenceResponse(outputs, manifest.signature, manifest.name, manifest.version, runtime.name)
+            return InferenceResponse(outputs, *who)
 
         model.batcher = Batcher(
             runtime.run,
