@@ -14,7 +14,10 @@ from service.limits import Limits
 from service.repository import LoadedModel, ModelRepository
 
 OnBatch = Callable[[str, int, int, float, float, int], None]
-"""Called after each run: model, version, rows, seconds that its first request waited, seconds it ran, requests."""
+"""Called after each run: model, version, rows, seconds that its first request waited, seconds it ran, requests.
+
+It must not raise.
+"""
 
 
 class Queues:
