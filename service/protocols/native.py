@@ -14,11 +14,14 @@ from service.engine import Engine, ModelIndex, ModelMetadata
 from service.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, ServiceError, UnsupportedMedia
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols import schema
+from service.protocols.hanging_up import ends_with_caller
 from service.protocols.tensors import decode, describe, encode
 
 _LONGEST_EXAMPLE = 1000
 _LARGE_BODY_BYTES = 256 * 2**10
 _JSON = "application/json"
+_TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+_LONGEST_TIMEOUT_MS = 10**9
 
 router = APIRouter()
 
@@ -112,6 +115,7 @@ async def _predict(
     request: Request, engine: Engine, name: str | None, version: str | None, *, labels: bool
 ) -> Response:
     body = await _read_body(request)
+    timeout = timeout_seconds(request.headers.get(_TIMEOUT_HEADER))
     metadata = engine.metadata(name, _version_number(engine, name, version))
     if labels:
         _check_labels(metadata.name, metadata.signature)
@@ -120,7 +124,9 @@ async def _predict(
             inputs = await asyncio.to_thread(_decode, body, metadata.signature)
         else:
             inputs = _decode(body, metadata.signature)
-        response = await engine.infer(InferenceRequest(inputs, metadata.name, metadata.version if version else None))
+        inference = InferenceRequest(inputs, metadata.name, metadata.version if version else None, timeout)
+        with ends_with_caller(request):
+            response = await engine.infer(inference)
     except InvalidRequest as error:
         raise InvalidRequest(f"{error} {_hint(metadata)}") from error
     headers = {
@@ -129,6 +135,22 @@ async def _predict(
         "x-runtime": response.runtime,
     }
     return _json(_answer(response, labels=labels), headers)
+
+
+def timeout_seconds(header: str | None) -> float | None:
+    """What the header `X-Request-Timeout-Ms` asks for; None where it is not there.
+
+    Raises:
+        InvalidRequest: it is no number that it may be.
+    """
+    if header is None:
+        return None
+    if header.isascii() and header.isdecimal() and len(header) < 11 and 1 <= int(header) <= _LONGEST_TIMEOUT_MS:
+        return int(header) / 1e3
+    raise InvalidRequest(
+        f"`{_TIMEOUT_HEADER}` must be a whole number of milliseconds from 1 to {_LONGEST_TIMEOUT_MS}. "
+        f"Received: {describe(header)}."
+    )
 
 
 async def _read_body(request: Request) -> bytes:

@@ -97,15 +97,25 @@ PREDICT: dict[str, Any] = {
         404: _error("No such model or version; the message lists those that exist."),
         413: _error("The body is too large."),
         415: _error("The body is not application/json."),
+        429: _error("Too many rows wait already; Retry-After says for how many seconds to wait."),
         500: _error("The model or the service failed."),
         503: _error("Nothing is loaded yet."),
+        504: _error("Not answered within X-Request-Timeout-Ms or the service's own limit."),
         **_ANY_OTHER,
     },
     "openapi_extra": {
+        "parameters": [
+            {
+                "name": "X-Request-Timeout-Ms",
+                "in": "header",
+                "description": "Milliseconds in which to answer, else 504; at most the service's own limit.",
+                "schema": {"type": "integer", "minimum": 1, "maximum": 10**9},
+            }
+        ],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": PredictRequest.model_json_schema()}},
-        }
+        },
     },
 }
 MODELS: dict[str, Any] = {"tags": ["models"], "response_model": ModelList}

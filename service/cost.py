@@ -1,0 +1,39 @@
+"""How long a model takes, learned from its own runs: what decides whether a batch may run on the event loop."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+_REMEMBERED_RUNS = 8
+
+
+class Cost:
+    """Estimates the seconds of a run by the size of its inputs, counted in values.
+
+    Sizes are kept by powers of two, since what a batch costs is no straight line: some runtimes pad, some start
+    threads at a certain size. A size that was never seen is guessed from its neighbours, too high rather than too low.
+    Of each size the shortest of the last eight runs counts: a busy machine makes runs look longer, nothing makes them
+    look shorter.
+    """
+
+    __slots__ = ("_runs",)
+
+    def __init__(self) -> None:
+        self._runs: dict[int, deque[float]] = {}
+
+    def learn(self, size: int, seconds: float) -> None:
+        """Takes in a run of `size` values."""
+        power = size.bit_length()
+        if power not in self._runs:
+            self._runs[power] = deque(maxlen=_REMEMBERED_RUNS)
+        self._runs[power].append(seconds)
+
+    def estimate(self, size: int) -> float:
+        """Seconds that a run of `size` values takes; infinity where nothing is known."""
+        power = size.bit_length()
+        runs = self._runs.get(power)
+        if runs:
+            return min(runs)
+        guesses = [min(runs) * 2.0 ** max(0, power - other) for other, runs in self._runs.items()]
+        return min(guesses, default=math.inf)
