@@ -13,6 +13,7 @@ from models.manifest import Signature
 from service.errors import NotFound, NotReady, ServiceError
 from service.inference import InferenceRequest, InferenceResponse, check_inputs
 from service.repository import LoadedModel, ModelRepository, VersionStatus
+from service.runtimes.trial import Trial
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class ModelMetadata:
     name: str
     version: int
     runtime: str
+    runtimes: tuple[Trial, ...]
     signature: Signature
     golden: Golden
     metrics: dict[str, float]
@@ -123,6 +125,7 @@ class Engine:
             name=manifest.name,
             version=manifest.version,
             runtime=model.runtime.name,
+            runtimes=model.trials,
             signature=manifest.signature,
             golden=model.golden,
             metrics=manifest.metrics,

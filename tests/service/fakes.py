@@ -14,6 +14,9 @@ from models.artifact import Artifact, file_paths, file_record
 from models.golden import Golden, write_golden
 from models.manifest import DatasetRecord, FormatRecord, Manifest, Signature, Tensors, TensorSpec, TrainingRecord
 from models.store import ArtifactStore
+from service.runtimes import Runtime
+from service.runtimes.selection import Selection
+from service.runtimes.trial import replay_golden
 
 Function = Callable[[Tensors, np.float32], Tensors]
 
@@ -148,14 +151,20 @@ class FakeRuntimes:
     def __post_init__(self) -> None:
         self.may_load.set()
 
-    def load(self, artifact: Artifact) -> FakeRuntime:
+    def load(self, artifact: Artifact, golden: Golden) -> Selection:
         self.versions.append(artifact.manifest.version)
         assert self.may_load.wait(10), "nobody let the model load"
         if self.error is not None:
             raise self.error
         kind, factor = artifact.format_path("keras").read_text().split()
         self.loaded.append(FakeRuntime(MODELS[kind].function, float(factor), close_error=self.close_error))
-        return self.loaded[-1]
+        return selected(self.loaded[-1], artifact, golden)
+
+
+def selected(runtime: Runtime, artifact: Artifact, golden: Golden) -> Selection:
+    """A runtime that serves without competition, once its golden answers agree."""
+    replay_golden(runtime, artifact, golden, artifact.manifest.formats["keras"].tolerance)
+    return Selection(runtime, ())
 
 
 def publish_fake(

@@ -19,6 +19,7 @@ def test_defaults_suit_a_laptop() -> None:
     [
         ("artifacts", "elsewhere", Path("elsewhere")),
         ("layers", "my.layers, yours", ("my.layers", "yours")),
+        ("runtime", "onnx,churn=litert", "onnx,churn=litert"),
         ("default_model", "digits", "digits"),
         ("host", "0.0.0.0", "0.0.0.0"),
         ("port", "9000", 9000),
