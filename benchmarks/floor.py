@@ -12,7 +12,7 @@ import statistics
 import time
 from pathlib import Path
 
-from models.artifact import Artifact
+from models.artifact import Artifact, ArtifactError
 from models.golden import compare, read_golden
 from models.manifest import Tensors
 from models.store import ArtifactStore
@@ -46,17 +46,14 @@ def main() -> None:
         runtime.close()
 
 
-def opened(store: ArtifactStore, version: str | None) -> Artifact:
-    name, _, number = (version or "").partition("@")
-    if not name:
-        names = store.names()
-        if len(names) != 1:
-            raise SystemExit(f"Name a version, such as digits@1. Models: {', '.join(names) or 'none'}.")
-        name = names[0]
-    wanted = int(number) if number else store.desired(name)
-    if wanted is None:
-        raise SystemExit(f"{name} has no version.")
-    return store.open(name, wanted)
+def opened(store: ArtifactStore, reference: str | None) -> Artifact:
+    names = [reference] if reference else store.names()
+    if len(names) != 1:
+        raise SystemExit(f"Name a version, such as digits@1. Models: {', '.join(names) or 'none'}.")
+    try:
+        return store.resolve(names[0])
+    except ArtifactError as error:
+        raise SystemExit(str(error)) from error
 
 
 def measure(runtime: Runtime, inputs: Tensors, seconds: float) -> float:
