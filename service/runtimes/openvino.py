@@ -50,11 +50,11 @@ def load_bfloat16(artifact: Artifact, options: LoadOptions) -> OpenVINORuntime:
 
 def _load(name: str, artifact: Artifact, options: LoadOptions, precision: str) -> OpenVINORuntime:
     core, cores = openvino.Core(), available_cores()
-    # A stream runs one call: as many as there are cores for, each with its share of the threads.
+    streams = max(1, cores // options.threads)  # a stream runs one call, with its share of the threads
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": cores,
-        "NUM_STREAMS": max(1, cores // options.threads),
+        "NUM_STREAMS": streams,
     }
     model = core.compile_model(core.read_model(artifact.format_path("openvino")), "CPU", settings)
-    return OpenVINORuntime(name, Pool(model.create_infer_request, cores))
+    return OpenVINORuntime(name, Pool(model.create_infer_request, streams))

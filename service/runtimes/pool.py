@@ -13,7 +13,7 @@ T = TypeVar("T")
 class Pool(Generic[T]):
     """Makes a thing when none is idle, up to `most`; whoever comes then waits for one to be given back.
 
-    `most` is the number of cores: more calls than that at once gain nothing, and each thing may hold all weights anew.
+    `most` is as many as the cores can run: more gain nothing, and each thing may hold all weights anew.
     """
 
     def __init__(self, make: Callable[[], T], most: int) -> None:
