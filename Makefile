@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything is installed into .venv, from requirements/, and nowhere else.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-fast check format train bench image lock clean
+.PHONY: help setup serve test test-fast check format train bench bench-floor bench-startup image lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -51,6 +51,14 @@ bench: setup ## Measure POST /predict against an empty answer of the same server
 	@$(RUN) -m export train --if-missing
 	@$(RUN) -m benchmarks.predict $(ARGS)
 
+bench-floor: setup ## Measure a call of each runtime by itself, by batch size (ARGS="churn@3" for another version)
+	@$(RUN) -m export train --if-missing
+	@$(RUN) -m benchmarks.floor $(ARGS)
+
+bench-startup: setup ## Measure the time from start to ready, and the memory then, by runtime
+	@$(RUN) -m export train --if-missing
+	@$(RUN) -m benchmarks.startup $(ARGS)
+
 image: ## Build the container image (IMAGE=name:tag)
 	$(DOCKER) build -t $(IMAGE) .
 
@@ -58,6 +66,7 @@ lock: setup ## Lock the newest packages that pyproject.toml allows, with hashes
 	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra dev --output-file requirements/dev.txt
 	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra export --constraint requirements/dev.txt --no-annotate --output-file requirements/export.txt
 	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra keras --constraint requirements/dev.txt --no-annotate --output-file requirements/serve.txt
+	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra slim --constraint requirements/dev.txt --no-annotate --output-file requirements/slim.txt
 
 clean: ## Remove .venv and caches; published models stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,14 +11,16 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from models.artifact import Artifact
+from models.golden import Golden
 from models.store import ArtifactStore
-from service import errors, runtimes
+from service import errors
 from service.engine import Engine
 from service.errors import ServiceError
 from service.limits import Limits
 from service.protocols import native
 from service.repository import LoadRuntime, ModelRepository
-from service.runtimes import Runtime
+from service.runtimes.cores import available_cores
+from service.runtimes.selection import Selection, choose
 from service.settings import Settings
 
 _DESCRIPTION = "Keras models on your own layers, each checked against its golden answers before it serves."
@@ -30,16 +31,16 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
 
     Args:
         settings: Of the service.
-        load_runtime: Turns a verified version into a runtime; the Keras runtime if not given.
+        load_runtime: Turns a verified version into a runtime; the one that `settings.runtime` says if not given.
     """
 
-    def load_keras(artifact: Artifact) -> Runtime:
-        return runtimes.load("keras", artifact, settings.layers)
+    def load_chosen(artifact: Artifact, golden: Golden) -> Selection:
+        return choose(artifact, golden, settings.runtime_of(artifact.manifest.name), settings.layers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = Engine(
-            ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_keras),
+            ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_chosen),
             default_model=settings.default_model,
             reload_interval=settings.reload_interval,
             limits=Limits(
@@ -47,7 +48,7 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
                 max_queue_size=settings.max_queue_size,
                 max_queue_delay_ms=settings.max_queue_delay_ms,
                 request_timeout=settings.request_timeout,
-                threads=os.cpu_count() or 1,
+                threads=available_cores(),
             ),
         )
         app.state.engine = engine

@@ -17,6 +17,7 @@ from service.inference import InferenceRequest, InferenceResponse
 from service.limits import Limits
 from service.queues import OnBatch, Queues
 from service.repository import LoadedModel, ModelRepository, VersionStatus
+from service.runtimes.trial import Trial
 from service.tickets import Ticket
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class ModelMetadata:
     name: str
     version: int
     runtime: str
+    runtimes: tuple[Trial, ...]
     signature: Signature
     golden: Golden
     metrics: dict[str, float]
@@ -143,6 +145,7 @@ class Engine:
             name=manifest.name,
             version=manifest.version,
             runtime=model.runtime.name,
+            runtimes=model.trials,
             signature=manifest.signature,
             golden=model.golden,
             metrics=manifest.metrics,

@@ -10,21 +10,23 @@ import logging
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from models.artifact import Artifact, ArtifactError
-from models.golden import Golden, compare, read_golden
-from models.manifest import Tensors
+from models.golden import Golden, read_golden
 from models.store import ArtifactStore
 from service.batching import Batcher
 from service.inference import InferenceResponse, InputCheck
 from service.runtimes import Runtime
+from service.runtimes.selection import Selection
+from service.runtimes.trial import Trial, close_runtime
 
 _log = logging.getLogger(__name__)
 
-LoadRuntime = Callable[[Artifact], Runtime]
+LoadRuntime = Callable[[Artifact, Golden], Selection]
+"""Loads a version's runtime, once that has answered its golden rows as the reference did."""
 
 # A path's folders. Keras and layer modules may name paths in their errors; clients see only the last part.
 _FOLDERS = re.compile(r"(?<![\w./~-])~?/(?:[^/\s'\"`:;,()]+/)+")
@@ -56,6 +58,7 @@ class LoadedModel:
     artifact: Artifact
     runtime: Runtime
     golden: Golden
+    trials: tuple[Trial, ...] = ()
     batcher: Batcher[InferenceResponse] | None = None
     holds: int = 0
     retired: bool = False
@@ -219,17 +222,9 @@ class ModelRepository:
     def _load(self, artifact: Artifact) -> LoadedModel:
         artifact.verify_files()
         golden = read_golden(artifact)
-        runtime = self._load_runtime(artifact)
-        try:
-            record = artifact.manifest.formats["keras"]
-            comparison = compare(golden.outputs, runtime.run(golden.inputs), record.tolerance)
-            if comparison.differences:
-                raise ArtifactError(f"The golden answers are not reproduced: {'; '.join(comparison.differences)}.")
-            runtime.run(_first_row(golden.inputs))
-        except BaseException:
-            _close_runtime(runtime)
-            raise
-        return LoadedModel(artifact, runtime, golden)
+        selection = self._load_runtime(artifact, golden)
+        trials = tuple(replace(trial, reason=_FOLDERS.sub("", trial.reason)) for trial in selection.trials)
+        return LoadedModel(artifact, selection.runtime, golden, trials)
 
     def _swap(self, slot: _Slot, model: LoadedModel | None) -> None:
         with self._lock:
@@ -246,19 +241,7 @@ def _close(model: LoadedModel) -> None:
     """Closes a version that nobody uses any more."""
     if model.batcher:
         model.batcher.close()
-    _close_runtime(model.runtime)
-
-
-def _close_runtime(runtime: Runtime) -> None:
-    """Its failure must not reach whoever happened to be the last to use it."""
-    try:
-        runtime.close()
-    except Exception:
-        _log.exception("A %s runtime failed to close.", runtime.name)
-
-
-def _first_row(inputs: Tensors) -> Tensors:
-    return {name: values[:1] for name, values in inputs.items()}
+    close_runtime(model.runtime)
 
 
 def _fingerprint(folder: Path) -> tuple[object, ...]:

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
 
-from models.command_line import Names, program_config
+from models.command_line import Names, program_config, split
 from models.manifest import ModelName
+from service.runtimes import AUTO, RUNTIMES
+
+
+def _runtimes(text: str) -> list[tuple[str, str]]:
+    """The models and runtimes of `auto,churn=onnx`; the empty name stands for all models."""
+    parts = (item.rpartition("=") for item in split(text))
+    return [(model.strip() or equals, runtime.strip()) for model, equals, runtime in parts]
+
+
+def _check_runtimes(text: str) -> str:
+    choices = (AUTO, *RUNTIMES)
+    models = [model for model, _ in _runtimes(text)]
+    is_known = all(model != "=" and runtime in choices for model, runtime in _runtimes(text))
+    if not models or len(set(models)) < len(models) or not is_known:
+        raise ValueError(
+            f"`runtime` must be one of {', '.join(choices)}, for single models too: {AUTO},churn=onnx. Received: {text}"
+        )
+    return text
+
+
+RuntimeChoice = Annotated[str, AfterValidator(_check_runtimes)]
+"""A runtime for all models, and others for single ones (`churn=onnx`), with commas between."""
 
 
 class Settings(BaseSettings):
@@ -19,6 +41,11 @@ class Settings(BaseSettings):
 
     artifacts: Path = Field(Path("artifacts"), description="Folder of the published versions.")
     layers: Names = Field((), description="Modules that define your layers, with commas between or given repeatedly.")
+    runtime: RuntimeChoice = Field(
+        AUTO,
+        description=f"What runs the models: {AUTO} (the fastest that answers as the reference did), "
+        f"{', '.join(RUNTIMES)}. Per model: {AUTO},churn=onnx.",
+    )
     default_model: ModelName | None = Field(
         None, description="The model that POST /predict asks. Needed only where several are published."
     )
@@ -49,3 +76,8 @@ class Settings(BaseSettings):
         20.0, ge=0, le=3600, description="Seconds that requests in flight have to finish after that."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    def runtime_of(self, model: str) -> str:
+        """The runtime that a model is to have, or `auto`."""
+        runtimes = dict(_runtimes(self.runtime))
+        return runtimes.get(model) or runtimes.get("") or AUTO

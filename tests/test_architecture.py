@@ -49,11 +49,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "models.artifact",
         "models.manifest",
     ),
-    "service.settings": ("models.manifest", "models.command_line"),
+    "service.settings": ("models.manifest", "models.command_line", "service.runtimes"),
     "service.errors": (),
     "service.inference": ("service.errors", "models.manifest"),
-    "service.runtimes": ("models.artifact", "models.manifest"),
-    "service.runtimes.keras": ("models.artifact", "models.manifest", "models.quiet", *KERAS_FLOOR),
+    "service.runtimes": ("models.artifact", "models.manifest", "models.quiet", "service.runtimes"),
+    "service.runtimes.keras": (
+        "models.artifact",
+        "models.manifest",
+        "models.quiet",
+        "service.runtimes",
+        *KERAS_FLOOR,
+    ),
+    "service.runtimes.trial": ("service.runtimes", *VERSIONS_ON_DISK),
+    "service.runtimes.selection": ("service.runtimes", *VERSIONS_ON_DISK),
     "service.limits": (),
     "service.cost": (),
     "service.alarm": (),
@@ -91,6 +99,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.limits",
         "service.queues",
         "service.repository",
+        "service.runtimes.trial",
         "service.tickets",
         *VERSIONS_ON_DISK,
     ),
@@ -107,10 +116,18 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "models.manifest",
     ),
     "service.server": ("service.engine", "service.settings"),
-    "service": ("service", "models.artifact", "models.manifest", "models.store", "models.command_line"),
+    "service": ("service", "models.store", "models.command_line", *VERSIONS_ON_DISK),
 }
 """The longest prefix of a module's name says which of ours it may import."""
 HEAVY = {"keras", "tensorflow", "sklearn", "jax", "torch", "matplotlib"}
+RUNTIME_LIBRARIES = {"onnxruntime", "ai_edge_litert", "openvino"}
+LIBRARY_OF = {
+    "service.runtimes.onnx": {"onnxruntime"},
+    "service.runtimes.litert": {"ai_edge_litert"},
+    "service.runtimes.openvino": {"openvino"},
+    "service.runtimes.saved_model": {"tensorflow"},
+}
+"""The keras runtime has its library through `models.loading`."""
 
 
 def module_name(path: Path) -> str:
@@ -159,9 +176,14 @@ def test_imports_have_no_cycle() -> None:
 
 @pytest.mark.parametrize("module", sorted(name for name in SOURCES if name.startswith("service")))
 def test_only_the_keras_runtime_of_the_service_names_keras(module: str) -> None:
-    loaded = {name.split(".")[0] for name in imports_of(module)} & HEAVY
     floor = {name for name in ours(module) if name.startswith(KERAS_FLOOR)}
-    assert module == "service.runtimes.keras" or not (loaded | floor)
+    assert module == "service.runtimes.keras" or not floor
+
+
+@pytest.mark.parametrize("module", sorted(name for name in SOURCES if name.startswith("service")))
+def test_each_runtime_names_the_one_library_that_it_stands_for(module: str) -> None:
+    loaded = {name.split(".")[0] for name in imports_of(module)} & (HEAVY | RUNTIME_LIBRARIES)
+    assert loaded == LIBRARY_OF.get(module, set())
 
 
 @pytest.mark.parametrize(

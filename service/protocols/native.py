@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
@@ -71,6 +72,7 @@ async def model(engine: EngineOf, name: str) -> Response:
     metadata = engine.metadata(name)
     details = {
         "runtime": metadata.runtime,
+        "runtimes": [_trial(asdict(trial)) for trial in metadata.runtimes],
         "created_at": metadata.created_at,
         "metrics": metadata.metrics,
         "signature": metadata.signature.model_dump(mode="json"),
@@ -277,6 +279,12 @@ def _index(item: ModelIndex) -> dict[str, Any]:
         for version, status in item.statuses.items()
     ]
     return {"name": item.name, "version": item.version, "problem": item.problem, "versions": versions}
+
+
+def _trial(trial: dict[str, Any]) -> dict[str, Any]:
+    """What was found of a runtime, with keys as JSON has them."""
+    times = trial["microseconds"]
+    return trial | {"microseconds": times and {str(rows): time for rows, time in times.items()}}
 
 
 def _json(content: Any, headers: dict[str, str] | None = None) -> Response:

@@ -66,10 +66,23 @@ class Example(BaseModel):
     response: PredictResponse
 
 
+class RuntimeTrial(BaseModel):
+    """What was found of a runtime when the version was loaded."""
+
+    runtime: str
+    is_chosen: bool
+    agrees: bool | None = Field(description="Whether it answers the golden rows as the reference did; null: not tried.")
+    max_abs_error: float | None = Field(description="Largest error in a golden answer.")
+    microseconds: dict[int, float] | None = Field(description="Median time of a call, by the rows in it.")
+    threads: int | None = Field(description="Given to the inside of a call.")
+    reason: str = Field(description="Why it is not chosen; empty for the one that is.")
+
+
 class ModelDetails(ModelSummary):
     """A model. What describes the version that serves is left out where none does."""
 
     runtime: str | None = None
+    runtimes: list[RuntimeTrial] | None = None
     created_at: str | None = None
     metrics: dict[str, float] | None = None
     signature: Signature | None = None

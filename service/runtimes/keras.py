@@ -8,6 +8,7 @@ from collections.abc import Callable
 from models.artifact import Artifact, ArtifactError
 from models.manifest import Tensors
 from models.quiet import quiet_import
+from service.runtimes import LoadOptions
 
 with quiet_import():
     from models import registry
@@ -35,9 +36,9 @@ class KerasRuntime:
         self._function = None
 
 
-def load(artifact: Artifact, layers: tuple[str, ...]) -> KerasRuntime:
+def load(artifact: Artifact, options: LoadOptions) -> KerasRuntime:
     """Loads `model.keras` uncompiled and in safe mode; see `service.runtimes.load`."""
-    registry.load_plugins(layers)
+    registry.load_plugins(options.layers)
     manifest = artifact.manifest
     for name, change in changed_layers(manifest.layers).items():
         _log.warning(

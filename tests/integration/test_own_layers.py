@@ -50,6 +50,7 @@ PUBLISH = """
     publish(ArtifactStore(Path(sys.argv[1])), Candidate("shift", model, rows), layers=("shifting",))
 """
 
+KERAS = ("--runtime", "keras")  # the other runtimes need none of the layers' code
 REGISTERED = '@keras.saving.register_keras_serializable("shifting")'
 UNREGISTERED = ""
 
@@ -73,14 +74,21 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def test_model_on_own_layers_is_served(project: Path, serve: Serve) -> None:
-    server = serve(project / "artifacts", "--layers", "shifting", **environment(project))
+    server = serve(project / "artifacts", *KERAS, "--layers", "shifting", **environment(project))
     server.wait_until_ready()
     answer = server.client.post("/predict", json={"instances": [[1, 2]]}).json()
     assert answer == {"predictions": [[4.0, 5.0]], "model": "shift", "version": 1}
 
 
-def test_without_the_layers_the_service_says_which_option_is_missing(project: Path, serve: Serve) -> None:
+def test_another_format_is_served_without_the_layers(project: Path, serve: Serve) -> None:
     server = serve(project / "artifacts", **environment(project))
+    server.wait_until_ready()
+    response = server.client.post("/predict", json={"instances": [[1, 2]]})
+    assert (response.json()["predictions"], response.headers["x-runtime"] != "keras") == ([[4.0, 5.0]], True)
+
+
+def test_without_the_layers_the_service_says_which_option_is_missing(project: Path, serve: Serve) -> None:
+    server = serve(project / "artifacts", *KERAS, **environment(project))
     status = server.wait_until(lambda answer: answer.get("problem"), "shift")
     assert "Shift` (defined in shifting)" in status["problem"]
     assert "--layers shifting, or LAYERSERVE_LAYERS=shifting" in status["problem"]
@@ -93,7 +101,7 @@ def test_layer_that_answers_otherwise_than_it_did_is_refused(project: Path, tmp_
     changed = shutil.copytree(project, tmp_path / "changed")
     source = changed / "shifting.py"
     source.write_text(source.read_text().replace("inputs + self.by", "inputs - self.by"))
-    server = serve(changed / "artifacts", "--layers", "shifting", **environment(changed))
+    server = serve(changed / "artifacts", *KERAS, "--layers", "shifting", **environment(changed))
     status = server.wait_until(lambda answer: answer.get("problem"), "shift")
     assert "The golden answers are not reproduced" in status["problem"]
     assert "was made with another source of" in server.log.read_text()
@@ -106,6 +114,6 @@ def test_layer_whose_source_changed_but_not_its_answers_is_served_with_a_warning
     changed = shutil.copytree(project, tmp_path / "changed")
     source = changed / "shifting.py"
     source.write_text(source.read_text().replace("inputs + self.by", "self.by + inputs"))
-    server = serve(changed / "artifacts", "--layers", "shifting", **environment(changed))
+    server = serve(changed / "artifacts", *KERAS, "--layers", "shifting", **environment(changed))
     server.wait_until_ready()
     assert "was made with another source of" in server.log.read_text()

@@ -145,3 +145,11 @@ def test_application_without_a_runtime_of_its_own_loads_keras(store: ArtifactSto
     with TestClient(create_app(Settings(artifacts=store.root))) as client:
         wait_until(lambda: "being loaded" not in client.get("/health/ready").json()["error"], seconds=60)
         assert "`model.keras` is not a whole .keras file" in client.get("/health/ready").json()["error"]
+
+
+def test_model_shows_what_was_found_of_each_runtime(client: TestClient) -> None:
+    chosen, other = client.get("/models/demo").json()["runtimes"]
+    assert (chosen["runtime"], chosen["is_chosen"], chosen["agrees"]) == ("fake", True, True)
+    assert (chosen["microseconds"], chosen["threads"], chosen["reason"]) == ({"1": 2.5}, 1, "")
+    assert (other["agrees"], other["microseconds"]) == (None, None)
+    assert other["reason"] == "There is no model.onnx."

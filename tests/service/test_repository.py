@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from models.artifact import Artifact, write_manifest
+from models.golden import Golden
 from models.store import ArtifactStore
 from service.repository import LoadedModel, ModelRepository, State
-from tests.service.fakes import FakeRuntimes, publish_fake
+from service.runtimes.selection import Selection
+from tests.service.fakes import FakeRuntimes, publish_fake, selected
 
 ROW = {"x": np.array([[1.0, 2.0]], np.float32)}
 
@@ -75,8 +77,8 @@ def test_unchanged_version_is_not_loaded_again(
 def test_version_answers_its_golden_rows_and_then_one_row_before_it_serves(store: ArtifactStore) -> None:
     artifact, seen = publish_fake(store), []
 
-    def load(_: Artifact) -> Spy:
-        return Spy()
+    def load(artifact: Artifact, golden: Golden) -> Selection:
+        return selected(Spy(), artifact, golden)
 
     class Spy:
         name = "spy"

@@ -74,7 +74,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     servers: list[ServerProcess] = []
 
     def run(store: ArtifactStore, *flags: str) -> ServerProcess:
-        servers.append(ServerProcess(REAL, "--artifacts", str(store.root), *flags, cwd=tmp_path))
+        servers.append(ServerProcess(REAL, "--artifacts", str(store.root), "--runtime", "keras", *flags, cwd=tmp_path))
         return servers[-1]
 
     yield run

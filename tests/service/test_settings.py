@@ -19,6 +19,7 @@ def test_defaults_suit_a_laptop() -> None:
     [
         ("artifacts", "elsewhere", Path("elsewhere")),
         ("layers", "my.layers, yours", ("my.layers", "yours")),
+        ("runtime", "onnx,churn=litert", "onnx,churn=litert"),
         ("default_model", "digits", "digits"),
         ("host", "0.0.0.0", "0.0.0.0"),
         ("port", "9000", 9000),
@@ -50,6 +51,34 @@ def test_table_above_names_every_setting() -> None:
 def test_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERSERVE_PORT", "9000")
     assert parse(Settings, ["--port", "9001"]).port == 9001
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("auto", ("auto", "auto")),
+        ("onnx", ("onnx", "onnx")),
+        ("churn=litert", ("litert", "auto")),
+        ("onnx, churn = openvino-bf16", ("openvino-bf16", "onnx")),
+        ("churn=auto,onnx", ("auto", "onnx")),
+    ],
+)
+def test_runtime_is_for_all_models_or_for_one(text: str, expected: tuple[str, str]) -> None:
+    settings = parse(Settings, ["--runtime", text])
+    assert (settings.runtime_of("churn"), settings.runtime_of("digits")) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["tensorflow", "", "onnx,litert", "churn=onnx,churn=litert", "=onnx", "churn=", "churn"]
+)
+def test_runtime_that_does_not_exist_or_comes_twice_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Settings, ["--runtime", text])
+    choices = "auto, litert, onnx, openvino, openvino-bf16, keras, saved_model"
+    assert capsys.readouterr().err == (
+        f"python -m service: `runtime` must be one of {choices}, for single models too: auto,churn=onnx. "
+        f"Received: {text}\n"
+    )
 
 
 def test_layers_may_be_given_repeatedly() -> None:

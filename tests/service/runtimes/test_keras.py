@@ -15,6 +15,7 @@ from models.quiet import quiet_import
 from models.store import ArtifactStore
 from service.repository import ModelRepository
 from service.runtimes import load
+from service.runtimes.selection import choose
 
 with quiet_import():
     import keras
@@ -172,7 +173,7 @@ def test_layer_that_computes_something_else_is_refused_by_the_golden_answers(
     layer = write_layer("changing_shop", "Changing", decorator=REGISTERED)
     publish(store, model_with(layer), {"x": np.ones((1, 2), np.float32)})
     monkeypatch.setattr(layer, "call", lambda self, inputs: inputs * 3.0)
-    repository = ModelRepository(store, lambda artifact: load("keras", artifact, ()))
+    repository = ModelRepository(store, lambda artifact, golden: choose(artifact, golden, "keras", ()))
     repository.reconcile()
     assert repository.current("demo") is None
     assert "output `y`: 1 of 1 golden rows differ by more than 1e-05, at most by 1" in repository.problem("demo")
