@@ -86,6 +86,7 @@ def publish_again(artifact: Artifact, store: ArtifactStore) -> None:
     """The next version, with the same content."""
     with store.stage(artifact.manifest.name) as staging:
         for name in artifact.manifest.files:
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(artifact.path / name, staging / name)
         store.publish(staging, artifact.manifest)
 
