@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,15 +87,18 @@ def publish(
         path = staging / FORMATS["keras"].path
         _save(candidate.model, path)
         write_golden(staging, golden)
-        proof = prove(
-            path,
-            golden,
-            layers=layers,
-            expected=description,
-            live_layers=lambda: _activations(candidate.model, description.signature, golden),
-        )
         others = tuple(name for name in chosen(formats) if name != "keras")
-        made = make_formats(candidate.model, description.signature, golden, staging, others)
+        with ThreadPoolExecutor(1) as pool:  # it waits for a fresh process, while this one writes the other formats
+            proving = pool.submit(
+                prove,
+                path,
+                golden,
+                layers=layers,
+                expected=description,
+                live_layers=lambda: _activations(candidate.model, description.signature, golden),
+            )
+            made = make_formats(candidate.model, description.signature, golden, staging, others)
+            proof = proving.result()
         manifest = Manifest(
             name=candidate.name,
             version=1,
