@@ -6,6 +6,7 @@ converter, neither Keras nor anybody's layers.
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -16,7 +17,9 @@ from pydantic import BaseModel, ConfigDict
 
 _OPSET = 18
 _MAX_NAMED = 3
-_LACKING_IN_LITERT = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
+_LACKING_IN_LITERT = re.compile(
+    r"""fused\["(\w+):", "([^"@]*)[^\n]*'tf\.\w+' op is neither a custom op nor a flex op"""
+)
 _LACKING_IN_OPENVINO = re.compile(r"-- (?:No conversion rule found for operations|Conversion is failed for): (.*)")
 
 
@@ -51,15 +54,16 @@ class Answer(_Message):
 
 
 class _LackingError(ValueError):
-    """The format has not all of the operations that the model needs. Its arguments name them, as TensorFlow does."""
+    """The format has not all operations that the model needs: its arguments are pairs of their types and names."""
 
 
 def to_onnx(request: Request) -> None:
     """By tf2onnx, which names inputs after the arguments: the model's own names are put in their place."""
-    from tf2onnx import convert, tf_loader  # noqa: PLC0415 - an optional package
+    import tensorflow as tf  # noqa: PLC0415
+    from tf2onnx import optimizer, tf_loader, tfonnx  # noqa: PLC0415 - an optional package
 
     _teach_erfc()
-    graph, inputs, outputs, tables, names = tf_loader.from_saved_model(
+    definition, inputs, outputs, tables, names = tf_loader.from_saved_model(
         str(request.saved_model),
         None,
         None,
@@ -69,18 +73,25 @@ def to_onnx(request: Request) -> None:
         return_tensors_to_rename=True,
     )
     own = {argument: name for name, argument in request.arguments.items()}
-    model, _ = convert._convert_common(
-        graph,
-        name="model",
-        input_names=inputs,
-        output_names=outputs,
-        tensors_to_rename={tensor: own.get(name, name) for tensor, name in names.items()},
-        initialized_tables=tables,
-        opset=_OPSET,
-    )
-    if lacking := {node.op_type for node in model.graph.node if not _is_onnx(node)}:
+    with tf.Graph().as_default() as source:
+        tf.import_graph_def(definition, name="")
+        graph = tfonnx.process_tf_graph(
+            source,
+            input_names=inputs,
+            output_names=outputs,
+            tensors_to_rename={tensor: own.get(name, name) for tensor, name in names.items()},
+            initialized_tables=tables,
+            opset=_OPSET,
+        )
+    lacking = [(node.type, node.name) for node in graph.get_nodes() if not _is_onnx(node)]
+    if lacking:
         raise _LackingError(*lacking)
-    request.target.write_bytes(model.SerializeToString(deterministic=True))
+    try:
+        # By default it copies the graph before each of its passes, which takes most of the time for a wide table.
+        graph = optimizer.optimize_graph(copy.deepcopy(graph), catch_errors=False)
+    except Exception:  # a pass may fail in any way; it is left out then
+        graph = optimizer.optimize_graph(graph)
+    request.target.write_bytes(graph.make_model("model").SerializeToString(deterministic=True))
 
 
 def to_litert(request: Request) -> None:
@@ -106,7 +117,7 @@ def to_openvino(request: Request) -> None:
         model = openvino.convert_model(str(request.saved_model))
     except openvino.frontend.OpConversionFailure as error:
         lines = _LACKING_IN_OPENVINO.findall(str(error))
-        raise _LackingError(*(word.strip() for line in lines for word in line.split(","))) from error
+        raise _LackingError(*_named(request, {word.strip() for line in lines for word in line.split(",")})) from error
     openvino.save_model(model, request.target, compress_to_fp16=False)
 
 
@@ -141,10 +152,9 @@ def convert(request: Request) -> str | None:
     try:
         converter(request)
     except _LackingError as error:
-        cause = error.__cause__
-        if not error.args and cause is not None:
-            return f"{type(cause).__name__}: {cause}"
-        return f"{title} has no {_some(sorted(set(error.args)))}, which {_needing(request, error.args)}."
+        if error.args or error.__cause__ is None:
+            return _lacking(title, request.layers, error.args)
+        return f"{type(error.__cause__).__name__}: {error.__cause__}"
     except Exception as error:  # each converter raises its own kinds
         return f"{type(error).__name__}: {error}"
     return None
@@ -153,26 +163,32 @@ def convert(request: Request) -> str | None:
 def _is_onnx(node: Any) -> bool:
     import onnx  # noqa: PLC0415 - an optional package
 
-    return bool(onnx.defs.has(node.op_type, node.domain))
+    return node.is_const() or node.is_graph_input() or bool(onnx.defs.has(node.type, node.domain))
 
 
-def _needing(request: Request, operations: Iterable[str]) -> str:
-    """Which layers need the operations, by the names of the SavedModel's nodes: `functional_1/date_parts_1/Substr`."""
+def _named(request: Request, types: set[str]) -> list[tuple[str, str]]:
+    """The operations of these types in the SavedModel, with their names."""
     from tensorflow.core.protobuf import saved_model_pb2  # noqa: PLC0415
 
     content = saved_model_pb2.SavedModel.FromString((request.saved_model / "saved_model.pb").read_bytes())
     functions = content.meta_graphs[0].graph_def.library.function
-    names = [node.name for function in functions for node in function.node_def if node.op in operations]
-    found = dict.fromkeys(layer for name in names if (layer := _layer(name, request.layers)) is not None)
-    if not found:
-        return "the model needs"
-    shown = _some([f"`{layer}` ({request.layers[layer]})" for layer in found])
-    return f"the layer {shown} needs" if len(found) == 1 else f"the layers {shown} need"
+    return [(node.op, node.name) for function in functions for node in function.node_def if node.op in types]
+
+
+def _lacking(title: str, layers: dict[str, str], operations: Iterable[tuple[str, str]]) -> str:
+    """Says which operations a format has not, and which layers need them."""
+    types = dict.fromkeys(operation for operation, _ in operations)
+    found = dict.fromkeys(layer for _, name in operations if (layer := _layer(name, layers)) is not None)
+    shown = _some([f"`{layer}` ({layers[layer]})" for layer in found]) if found else ""
+    needing = (
+        f"the layers {shown} need" if len(found) > 1 else f"the layer {shown} needs" if found else "the model needs"
+    )
+    return f"{title} has no {_some(list(types))}, which {needing}."
 
 
 def _layer(node: str, layers: dict[str, str]) -> str | None:
     """The layer in whose scope the node is. A scope is named after its layer, often with a number behind it."""
-    for part in reversed(node.split("/")[:-1]):
+    for part in reversed(node.split("/")):
         for name in (re.sub(r"_\d+$", "", part), part):
             if name in layers:
                 return name
