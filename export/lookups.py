@@ -30,8 +30,7 @@ def comparing(model: keras.Model, *, strings: bool) -> Iterator[None]:
     tables = _tables(model)
     try:
         for layer, table in tables:
-            is_compared = strings or table.key_dtype != tf.string
-            _replace(layer, _Comparison(table) if is_compared else _Shaped(table))
+            _replace(layer, _Comparison(table) if _is_compared(table, strings) else _Shaped(table))
         yield
     finally:
         for layer, table in tables:
@@ -40,13 +39,14 @@ def comparing(model: keras.Model, *, strings: bool) -> Iterator[None]:
 
 class _Comparison:
     def __init__(self, table: Any) -> None:
-        self._keys, self._values = table.export()
+        self._keys, values = table.export()
         self._default = tf.constant(table.default_value)
+        self._steps = values - self._default
 
     def lookup(self, keys: Any) -> Any:
         found = tf.equal(tf.expand_dims(keys, -1), self._keys)
-        value = tf.reduce_sum(tf.where(found, self._values, tf.zeros_like(self._values)), axis=-1)
-        return tf.where(tf.reduce_any(found, axis=-1), value, self._default)
+        # At most one key is found, so that the sum is its step; where none is, it is 0.
+        return self._default + tf.reduce_sum(tf.where(found, self._steps, tf.zeros_like(self._steps)), axis=-1)
 
 
 class _Shaped(tf.Module):  # type: ignore[misc] # TensorFlow has no types
@@ -63,6 +63,11 @@ class _Shaped(tf.Module):  # type: ignore[misc] # TensorFlow has no types
 def _tables(model: keras.Model) -> list[tuple[Any, Any]]:
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, _LAYERS)]
     return [(layer, layer.lookup_table) for layer in layers if int(layer.lookup_table.size()) <= _MAX_COMPARED]
+
+
+def _is_compared(table: Any, strings: bool) -> bool:
+    is_inverse = table.value_dtype == tf.string
+    return not is_inverse and (strings or table.key_dtype != tf.string)
 
 
 def _replace(layer: Any, table: Any) -> None:

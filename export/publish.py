@@ -154,22 +154,29 @@ def _as_promised(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
     is_text = values.dtype.kind == "U"
     if is_text != (dtype.kind == "U") or not (is_text or np.can_cast(values.dtype, dtype, casting="same_kind")):
         raise ValueError(f"Golden rows of `{spec.name}` must be {spec.dtype}. Received: {values.dtype}")
+    if not _has_shape(values, spec.shape):
+        shape = ", ".join("any" if size is None else str(size) for size in ("batch", *spec.shape[1:]))
+        raise ValueError(f"Golden rows of `{spec.name}` must have shape ({shape}). Received: {values.shape}")
     return values if is_text else values.astype(dtype)
 
 
 def _check_output(spec: TensorSpec, values: np.ndarray, rows: int) -> None:
     promised = (rows, *spec.shape[1:])
     dtype = dtype_name(values)
-    is_shape_kept = len(values.shape) == len(promised) and all(
-        size in (None, found) for size, found in zip(promised, values.shape, strict=True)
-    )
-    if not is_shape_kept or dtype != spec.dtype:
+    if not _has_shape(values, promised) or dtype != spec.dtype:
         raise ProofError(
             f"Output `{spec.name}` is {dtype}{values.shape} for {rows} golden rows, but the model promises "
             f"{spec.dtype}{promised}. See the layer's compute_output_shape."
         )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ProofError(f"The model answers golden rows with NaN or Infinity in `{spec.name}`.")
+
+
+def _has_shape(values: np.ndarray, shape: tuple[int | None, ...]) -> bool:
+    """Whether the sizes are these; None is any size."""
+    return values.ndim == len(shape) and all(
+        size in (None, found) for size, found in zip(shape, values.shape, strict=True)
+    )
 
 
 def _activations(model: keras.Model, signature: Signature, golden: Golden) -> Tensors:

@@ -40,9 +40,10 @@ def write_saved_model(model: keras.Model, call: Callable[[Any], Any], signature:
 
 
 def argument_names(signature: Signature) -> dict[str, str]:
-    """The name of the traced function's argument for each input: its own if all of them are plain, else numbered."""
+    """The name of the traced function's argument for each input: its own where all are plain, else numbered."""
     words = keywords(spec.name for spec in signature.inputs)
-    if all(_PLAIN.fullmatch(name) and word == name for name, word in words.items()):
+    is_plain = all(_PLAIN.fullmatch(name) and word == name for name, word in words.items())
+    if is_plain and len({name.lower() for name in words}) == len(words):  # TensorFlow makes one of `a` and `A`
         return words
     return {name: f"input_{number:05}" for number, name in enumerate(sorted(words, key=lambda name: words[name]))}
 

@@ -152,7 +152,7 @@ def test_model_that_answers_wrongly_is_not_published(
         ({"x": ROWS, "z": ROWS}, r"^Golden rows must be given for x. Received: x, z$"),
         ({}, r"^Golden rows must be given for x. Received: none$"),
         ({"x": ROWS[:0]}, r"^Golden inputs must have the same number of rows, 1 at least. Received: \[0\]$"),
-        ({"x": ROWS[:, :2]}, r"expected shape=\(None, 4\), found shape=\(3, 2\)"),
+        ({"x": ROWS[:, :2]}, r"^Golden rows of `x` must have shape \(batch, 4\)\. Received: \(3, 2\)$"),
     ],
 )
 def test_golden_rows_that_do_not_fit_are_refused(
