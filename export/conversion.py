@@ -52,7 +52,9 @@ def make_formats(
     wanted = [name for name in names if name not in left_out]
     with tempfile.TemporaryDirectory(dir=directory, prefix="making-") as temporary:
         folder = Path(temporary)
-        making = _Making(folder, signature, golden, {layer.name: type(layer).__name__ for layer in _layers(model)})
+        making = _Making(
+            folder, signature, golden, {layer.name: type(layer).__name__ for layer in model._flatten_layers()}
+        )
         sources = _write_sources(model, signature, folder, wanted)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = dict(zip(wanted, pool.map(lambda name: _make(making, name, sources[name]), wanted), strict=True))
@@ -151,10 +153,6 @@ def _convert(making: _Making, name: str, source: Path) -> str | None:
     if not files[1].exists():
         return "The converter ended its process."
     return Answer.model_validate_json(files[1].read_bytes()).problem
-
-
-def _layers(model: keras.Model) -> list[keras.layers.Layer]:
-    return list(model._flatten_layers())
 
 
 def _raise_if_nothing_can_be_written(problem: str) -> None:

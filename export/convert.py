@@ -17,9 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 _OPSET = 18
 _MAX_NAMED = 3
-_LACKING_IN_LITERT = re.compile(
-    r"""fused\["(\w+):", "([^"@]*)[^\n]*'tf\.\w+' op is neither a custom op nor a flex op"""
-)
+_COMPLAINT_OF_LITERT = re.compile(r"""fused\["(\w+):", "([^"@]*)[^\n]*'tf\.\w+' op ([^\n<]+)""")
 _LACKING_IN_OPENVINO = re.compile(r"-- (?:No conversion rule found for operations|Conversion is failed for): (.*)")
 
 
@@ -103,7 +101,16 @@ def to_litert(request: Request) -> None:
     try:
         content = converter.convert()
     except Exception as error:  # TensorFlow gives its class no public name
-        raise _LackingError(*_LACKING_IN_LITERT.findall(str(error))) from error
+        complaints = _COMPLAINT_OF_LITERT.findall(str(error))
+        lacking = [(operation, name) for operation, name, text in complaints if text.startswith("is neither a custom")]
+        if complaints and not lacking:
+            operation, name, text = complaints[0]
+            layer = _layer(name, request.layers)
+            place = (
+                f"LiteRT cannot hold the layer `{layer}` ({request.layers[layer]})" if layer else "LiteRT refuses it"
+            )
+            raise ValueError(f"{place}: {operation} {text.strip()}.") from error
+        raise _LackingError(*lacking) from error
     request.target.write_bytes(content)
 
 
@@ -183,7 +190,7 @@ def _lacking(title: str, layers: dict[str, str], operations: Iterable[tuple[str,
     needing = (
         f"the layers {shown} need" if len(found) > 1 else f"the layer {shown} needs" if found else "the model needs"
     )
-    return f"{title} has no {_some(list(types))}, which {needing}."
+    return f"{title} has no {_some(list(types))} of the kind that {needing}."
 
 
 def _layer(node: str, layers: dict[str, str]) -> str | None:

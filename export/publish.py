@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Literal
 
 import keras
@@ -88,6 +89,7 @@ def publish(
         _save(candidate.model, path)
         write_golden(staging, golden)
         others = tuple(name for name in chosen(formats) if name != "keras")
+        is_made = Event()  # until then, the live model may be without its lookups
         with ThreadPoolExecutor(1) as pool:  # it waits for a fresh process, while this one writes the other formats
             proving = pool.submit(
                 prove,
@@ -95,9 +97,12 @@ def publish(
                 golden,
                 layers=layers,
                 expected=description,
-                live_layers=lambda: _activations(candidate.model, description.signature, golden),
+                live_layers=lambda: is_made.wait() and _activations(candidate.model, description.signature, golden),
             )
-            made = make_formats(candidate.model, description.signature, golden, staging, others)
+            try:
+                made = make_formats(candidate.model, description.signature, golden, staging, others)
+            finally:
+                is_made.set()
             proof = proving.result()
         manifest = Manifest(
             name=candidate.name,

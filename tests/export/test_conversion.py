@@ -154,7 +154,15 @@ def test_layer_that_a_format_cannot_hold_is_named(tmp_path: Path) -> None:
     assert list(result.records) == ["saved_model"]
     for name, title in (("onnx", "ONNX"), ("litert", "LiteRT")):
         assert result.left_out[name].startswith(f"It cannot be written. {title} has no StringStrip, ")
-        assert result.left_out[name].endswith(" more, which the layer `born` (DateParts) needs.")
+        assert result.left_out[name].endswith(" more of the kind that the layer `born` (DateParts) needs.")
+
+
+def test_layer_that_litert_refuses_is_named_in_one_line(tmp_path: Path) -> None:
+    steps = keras.Input((5, 3), name="steps")
+    model = keras.Model(steps, layers.Dense(2, name="y")(keras.layers.LSTM(2, name="memory")(steps)))
+    rows = np.arange(30, dtype=np.float32).reshape(2, 5, 3) / 30
+    result = made(model, tmp_path / "version", {"steps": rows}, ("litert",))
+    assert "LiteRT cannot hold the layer `memory` (LSTM): TensorListReserve requires " in result.left_out["litert"]
 
 
 def test_exact_gelu_is_converted_to_every_format(build: Build, tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_formats_that_hold_no_dates_say_so(store: ArtifactStore) -> None:
     assert sorted(manifest.left_out) == ["litert", "onnx"]
     for title, reason in zip(("LiteRT", "ONNX"), (manifest.left_out["litert"], manifest.left_out["onnx"]), strict=True):
         assert reason.startswith(f"It cannot be written. {title} has no ")
-        assert reason.endswith(", which the layer `date_parts_1` (DateParts) needs.")
+        assert reason.endswith(" of the kind that the layer `date_parts_1` (DateParts) needs.")
 
 
 def test_unknown_category_and_null_are_answered(server: ServerProcess) -> None:
