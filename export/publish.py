@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export.conversion import format_record, make_formats
+from export.conversion import Made, format_record, make_formats
 from export.formats import FORMATS, chosen
 from export.fresh import ProofError
-from export.reload import describe
-from export.verify import prove
+from export.reload import Description, describe
+from export.verify import Proof, prove
 from models.activations import activations_of
 from models.artifact import Artifact, file_paths, file_record
 from models.checks import certify
@@ -85,25 +85,9 @@ def publish(
     with store.stage(candidate.name) as staging:
         description = describe(candidate.model, candidate.labels)
         golden = _golden(candidate, description.signature)
-        path = staging / FORMATS["keras"].path
-        _save(candidate.model, path)
+        _save(candidate.model, staging / FORMATS["keras"].path)
         write_golden(staging, golden)
-        others = tuple(name for name in chosen(formats) if name != "keras")
-        is_made = Event()  # until then, the live model may be without its lookups
-        with ThreadPoolExecutor(1) as pool:  # it waits for a fresh process, while this one writes the other formats
-            proving = pool.submit(
-                prove,
-                path,
-                golden,
-                layers=layers,
-                expected=description,
-                live_layers=lambda: is_made.wait() and _activations(candidate.model, description.signature, golden),
-            )
-            try:
-                made = make_formats(candidate.model, description.signature, golden, staging, others)
-            finally:
-                is_made.set()
-            proof = proving.result()
+        proof, made = _prove_and_make(candidate, description, golden, staging, layers, formats)
         manifest = Manifest(
             name=candidate.name,
             version=1,
@@ -123,6 +107,32 @@ def publish(
             certificate=certify(traced(candidate.model, description.signature), golden.inputs),
         )
         return store.publish(staging, manifest)
+
+
+def _prove_and_make(
+    candidate: Candidate,
+    description: Description,
+    golden: Golden,
+    staging: Path,
+    layers: tuple[str, ...],
+    formats: tuple[str, ...],
+) -> tuple[Proof, Made]:
+    """Proves the `.keras` file, which is waiting for a fresh process, while the other formats are made."""
+    is_made = Event()
+
+    def live_layers() -> Tensors:
+        is_made.wait()  # until then, the live model may be without its lookups
+        return _activations(candidate.model, description.signature, golden)
+
+    path = staging / FORMATS["keras"].path
+    others = tuple(name for name in chosen(formats) if name != "keras")
+    with ThreadPoolExecutor(1) as pool:
+        proof = pool.submit(prove, path, golden, layers=layers, expected=description, live_layers=live_layers)
+        try:
+            made = make_formats(candidate.model, description.signature, golden, staging, others)
+        finally:
+            is_made.set()
+        return proof.result(), made
 
 
 def _save(model: keras.Model, path: Path) -> None:
