@@ -65,7 +65,12 @@ def main() -> None:
         for seed in (0, 1):
             train_digits(folder / "artifacts", "--epochs", "3", "--seed", str(seed), "--formats", "onnx,litert")
         store = ArtifactStore(folder / "artifacts")
-        flags = ("--artifacts", str(store.root), "--log-level", "warning", )
+        flags = (
+            "--artifacts",
+            str(store.root),
+            "--log-level",
+            "warning",
+        )
         asyncio.run(swap(store, options.swaps, options.connections, flags, folder / "log"))
         if options.restart:
             asyncio.run(restart(store, options.connections, flags, folder))
