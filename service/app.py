@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,24 +13,32 @@ from fastapi_offline import FastAPIOffline
 
 from models.artifact import Artifact
 from models.store import ArtifactStore
-from service import errors, runtimes
+from service import errors, exposition, metrics_page, runtimes
 from service.engine import Engine
 from service.errors import ServiceError
+from service.exchange import RequestIds
+from service.inference import Limits
+from service.metrics import Metrics
+from service.observer import Observer
 from service.protocols import native
 from service.repository import LoadRuntime, ModelRepository
 from service.runtimes import Runtime
 from service.settings import Settings
+from service.worker import Worker
 
 _DESCRIPTION = "Keras models on your own layers, each checked against its golden answers before it serves."
 
 
-def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -> FastAPI:
+def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, worker: Worker | None = None) -> FastAPI:
     """Makes the application. It answers at once when started; models are loaded in the background.
 
     Args:
         settings: Of the service.
         load_runtime: Turns a verified version into a runtime; the Keras runtime if not given.
+        worker: This process, where it is one of several.
     """
+    metrics = Metrics()
+    share = worker.share(metrics.snapshot) if worker else None
 
     def load_keras(artifact: Artifact) -> Runtime:
         return runtimes.load("keras", artifact, settings.layers)
@@ -38,21 +46,35 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = Engine(
-            ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_keras),
+            ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_keras, metrics),
             default_model=settings.default_model,
             reload_interval=settings.reload_interval,
             threads=os.cpu_count() or 1,
+            limits=Limits(settings.max_rows, settings.max_elements),
+            on_batch=metrics.on_batch,
         )
         app.state.engine = engine
+        metrics.watch(lambda: metrics_page.state(engine))
         await engine.start()
-        yield
+        if worker and worker.is_replacement:  # the others answer meanwhile
+            await engine.wait_for_first_look()
+        async with share.kept_up_to_date() if share else nullcontext():
+            yield
         await engine.stop()
 
     # /docs brings its own scripts, so the page needs no internet and no third party learns of its use.
     app = FastAPIOffline(title="Layerserve", description=_DESCRIPTION, lifespan=lifespan)
     app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.request_ids = RequestIds()
+    app.state.registry = exposition.registry(share.of_all_workers if share else metrics.snapshot)
     app.include_router(native.router)
+    app.include_router(metrics_page.router)
     errors.install(app)
+    inner = app.build_middleware_stack
+    app.build_middleware_stack = lambda: Observer(  # type: ignore[method-assign] # add_middleware would put it inside
+        inner(), metrics, app.state.request_ids, access_log=settings.access_log
+    )
     app.openapi = _with_examples(app, app.openapi)  # type: ignore[method-assign] # FastAPI's documented way
     return app
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from models.golden import Golden
-from models.manifest import Signature
+from models.manifest import Signature, Tensors
 from service.errors import NotFound, NotReady, ServiceError
-from service.inference import InferenceRequest, InferenceResponse, check_inputs
+from service.inference import NO_LIMITS, InferenceRequest, InferenceResponse, Limits, check_inputs, check_size
 from service.repository import LoadedModel, ModelRepository, VersionStatus
 
 _log = logging.getLogger(__name__)
+
+OnBatch = Callable[[str, int, int, float, float, int], None]
+"""Told of each batch: model, version, rows, seconds in the queue, seconds of its run, number of requests."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,14 @@ class Engine:
     """Runs inferences, and keeps the repository in step with the disk. Its methods belong to one event loop."""
 
     def __init__(
-        self, repository: ModelRepository, *, default_model: str | None, reload_interval: float, threads: int
+        self,
+        repository: ModelRepository,
+        *,
+        default_model: str | None,
+        reload_interval: float,
+        threads: int,
+        limits: Limits = NO_LIMITS,
+        on_batch: OnBatch | None = None,
     ) -> None:
         self._repository = repository
         self._default_model = default_model
@@ -54,7 +68,12 @@ class Engine:
         self._reload = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._has_reconciled = False
+        self._first_look = asyncio.Event()
         self._is_draining = False
+        self._limits = limits
+        self._on_batch = on_batch
+        self._queued_rows: Counter[str] = Counter()
+        self._queue_lock = threading.Lock()
 
     async def start(self) -> None:
         """Begins to load, and returns at once. `unready_reason` says when that is done."""
@@ -71,9 +90,19 @@ class Engine:
         """Looks at the disk now instead of at the next interval."""
         self._reload.set()
 
+    async def wait_for_first_look(self) -> None:
+        """Waits until every model has had its turn to load, or the service is to end."""
+        await self._first_look.wait()
+
+    def queued_rows(self) -> dict[str, int]:
+        """The rows of each model that wait for a thread."""
+        with self._queue_lock:
+            return {name: self._queued_rows[name] for name in self._repository.names()}
+
     def drain(self) -> None:
         """Makes `unready_reason` say so, for good; requests are still answered."""
         self._is_draining = True
+        self._first_look.set()
 
     def unready_reason(self) -> str | None:
         """Why this process should get no traffic; None where it should."""
@@ -135,6 +164,7 @@ class Engine:
         Raises:
             NotFound, NotReady: as `metadata`.
             InvalidRequest: the inputs are not what the signature says.
+            TooManyValues: they are more than the limits allow.
         """
         name = self._find(request.model, request.version).artifact.manifest.name
         with ExitStack() as stack:
@@ -143,12 +173,31 @@ class Engine:
                 raise NotReady(f"`{name}` has just been replaced. Send the request again.")
             signature = model.artifact.manifest.signature
             check_inputs(signature, request.inputs)
-            running = asyncio.get_running_loop().run_in_executor(self._workers, model.runtime.run, request.inputs)
+            check_size(request.inputs, self._limits)
+            running = asyncio.get_running_loop().run_in_executor(self._workers, self._queue(model, request.inputs))
             # A caller may leave, but the runtime must not be closed under a running inference.
             lease = stack.pop_all()
             running.add_done_callback(lambda _: lease.close())
-        outputs = await asyncio.shield(running)
+        outputs, queue_seconds, run_seconds = await asyncio.shield(running)
+        if self._on_batch:
+            rows = len(next(iter(request.inputs.values())))
+            self._on_batch(name, model.version, rows, queue_seconds, run_seconds, 1)
         return InferenceResponse(outputs, signature, name, model.version, model.runtime.name)
+
+    def _queue(self, model: LoadedModel, inputs: Tensors) -> Callable[[], tuple[Tensors, float, float]]:
+        """Counts rows as queued, and gives what a thread has to do: run them, and measure the wait and the run."""
+        name, rows, queued = model.artifact.manifest.name, len(next(iter(inputs.values()))), time.perf_counter()
+        with self._queue_lock:
+            self._queued_rows[name] += rows
+
+        def run() -> tuple[Tensors, float, float]:
+            with self._queue_lock:
+                self._queued_rows[name] -= rows
+            began = time.perf_counter()
+            outputs = model.runtime.run(inputs)
+            return outputs, began - queued, time.perf_counter() - began
+
+        return run
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -158,6 +207,7 @@ class Engine:
             except OSError:
                 _log.exception("The artifacts folder cannot be read; what is loaded goes on serving.")
             self._has_reconciled = True
+            self._first_look.set()
             try:
                 await asyncio.wait_for(self._reload.wait(), self._reload_interval)
             except TimeoutError:

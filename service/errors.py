@@ -3,7 +3,8 @@
     ServiceError            500  our fault
     ├── InvalidRequest      400  the body is not what the model takes
     ├── NotFound            404  no such model, version or page
-    ├── PayloadTooLarge     413
+    ├── PayloadTooLarge     413  the body is larger than the settings allow
+    ├── TooManyValues       413  rows or values of the body are more than the settings allow
     ├── UnsupportedMedia    415
     └── NotReady            503  loading, draining, or no version can be served
 
@@ -20,6 +21,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+
+from service.exchange import Exchange
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +54,12 @@ class PayloadTooLarge(ServiceError):  # noqa: N818
     headers: ClassVar[dict[str, str]] = {"connection": "close"}
 
 
+class TooManyValues(ServiceError):  # noqa: N818
+    """The body holds more rows or values than the settings allow. It has been read, so the connection stays."""
+
+    status = 413
+
+
 class UnsupportedMedia(ServiceError):  # noqa: N818
     """The body is of a type that the endpoint does not take."""
 
@@ -80,10 +89,12 @@ def install(app: FastAPI) -> None:
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
+    Exchange.of(request.scope).error = str(error)
     if error.status >= 500:
-        level = logging.INFO if isinstance(error, NotReady) else logging.ERROR
+        level, fault = (logging.INFO, None) if isinstance(error, NotReady) else (logging.ERROR, error)
         # Quoted, since a client chose part of it and a line break would look like another event.
-        _log.log(level, "%s %r: %d %r", request.method, request.scope["path"], error.status, str(error))
+        path = request.scope["path"]
+        _log.log(level, "%s %r: %d %r", request.method, path, error.status, str(error), exc_info=fault)
     return render(error.status, str(error), error.headers)
 
 

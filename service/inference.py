@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from models.manifest import Signature, Tensors, TensorSpec, dtype_name
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, TooManyValues
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,35 @@ class InferenceResponse:
     model: str
     version: int
     runtime: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may hold."""
+
+    max_rows: int
+    max_elements: int
+
+
+NO_LIMITS = Limits(sys.maxsize, sys.maxsize)
+
+
+def check_size(inputs: Tensors, limits: Limits) -> None:
+    """Checks that inputs which have the right form are not too many.
+
+    Raises:
+        TooManyValues: they are.
+    """
+    rows = len(next(iter(inputs.values()), ()))
+    if rows > limits.max_rows:
+        raise TooManyValues(
+            f"A request may have at most {limits.max_rows} rows. Received: {rows}. Send fewer rows at a time."
+        )
+    elements = sum(values.size for values in inputs.values())
+    if elements > limits.max_elements:
+        raise TooManyValues(
+            f"A request may hold at most {limits.max_elements} values. Received: {elements}. Send fewer rows at a time."
+        )
 
 
 def check_inputs(signature: Signature, inputs: Tensors) -> None:

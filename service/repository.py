@@ -19,6 +19,8 @@ from models.artifact import Artifact, ArtifactError
 from models.golden import Golden, compare, read_golden
 from models.manifest import Tensors
 from models.store import ArtifactStore
+from service.drift import drift
+from service.metrics import Metrics
 from service.runtimes import Runtime
 
 _log = logging.getLogger(__name__)
@@ -87,8 +89,9 @@ class ModelRepository:
     and safe from any thread.
     """
 
-    def __init__(self, store: ArtifactStore, load_runtime: LoadRuntime) -> None:
+    def __init__(self, store: ArtifactStore, load_runtime: LoadRuntime, metrics: Metrics | None = None) -> None:
         self._store = store
+        self._metrics = metrics or Metrics()
         self._load_runtime = load_runtime
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
@@ -187,11 +190,12 @@ class ModelRepository:
                 slot.statuses = {**slot.statuses, version: VersionStatus(State.READY)}
                 return ""
             slot.statuses = {**slot.statuses, version: VersionStatus(State.LOADING)}
-            self._swap(slot, self._load(artifact))
+            self._swap(slot, self._load(artifact, slot.current))
         except Exception as error:  # a model's own code may raise anything while it loads
             expected = isinstance(error, ValueError)
             message = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
             _log.error("%s@%d is not served: %s", name, version, message, exc_info=not expected)
+            self._metrics.refused(name, version)
             reason = _FOLDERS.sub("", message)
             if not isinstance(error, OSError | MemoryError):  # those may pass without a change of the files
                 slot.failed[version] = _Failure(fingerprint, reason)
@@ -204,7 +208,7 @@ class ModelRepository:
         _log.info("%s@%d is served by %s.", name, version, slot.current.runtime.name if slot.current else "none")
         return ""
 
-    def _load(self, artifact: Artifact) -> LoadedModel:
+    def _load(self, artifact: Artifact, replaced: LoadedModel | None) -> LoadedModel:
         artifact.verify_files()
         golden = read_golden(artifact)
         runtime = self._load_runtime(artifact)
@@ -217,6 +221,9 @@ class ModelRepository:
         except BaseException:
             _close(runtime)
             raise
+        name, version = artifact.manifest.name, artifact.manifest.version
+        found = drift(artifact, runtime, replaced.artifact, replaced.golden) if replaced else None
+        self._metrics.loaded(name, version, golden_error=comparison.max_abs_error, drift=found)
         return LoadedModel(artifact, runtime, golden)
 
     def _swap(self, slot: _Slot, model: LoadedModel | None) -> None:
@@ -225,6 +232,8 @@ class ModelRepository:
             if old is None:
                 return
             old.retired = True
+            if model is None or model.version != old.version:
+                self._metrics.retired(old.artifact.manifest.name, old.version)
             idle = old.leases == 0
         if idle:
             _close(old.runtime)

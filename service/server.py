@@ -7,6 +7,7 @@ and a second signal ends at once; both end with another code. SIGHUP looks at th
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -14,7 +15,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -23,6 +24,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.engine import Engine
+from service.http_protocol import BoundedHttpProtocol
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -33,9 +35,16 @@ _GRACE_SECONDS = 2.0
 class Server(uvicorn.Server):
     """uvicorn's server, which would close its listeners on SIGTERM at once and die by the signal it caught."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None] | None = None) -> None:
+        protocol = functools.partial(
+            BoundedHttpProtocol,
+            max_connections=settings.max_connections,
+            max_header_bytes=settings.max_header_bytes,
+        )
         config = uvicorn.Config(
             app,
+            http=protocol,  # type: ignore[arg-type] # uvicorn only calls it
+            access_log=False,  # `service.observer` writes a better one
             log_config=None,
             log_level=settings.log_level,
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
@@ -46,6 +55,7 @@ class Server(uvicorn.Server):
         self._drain_delay = settings.drain_delay
         self._drain_timeout = settings.drain_timeout
         self._exit_at: float | None = None
+        self._on_started = on_started
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -72,6 +82,12 @@ class Server(uvicorn.Server):
         engine = self._engine()
         if engine is not None:
             engine.drain()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the application and begins to accept."""
+        await super().startup(sockets)
+        if self.started and self._on_started:
+            self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops listening and finishes what is in flight. A model that hangs is left behind after `drain_timeout`."""
@@ -110,9 +126,8 @@ def listen(settings: Settings) -> socket.socket:
     Raises:
         OSError: the address cannot be had.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        return socket.create_server((settings.host, settings.port), family=_family(settings), backlog=_BACKLOG)
     except OSError as error:
         if (error.errno or 0) < 0:  # getaddrinfo's own numbers
             message = f"`host` must be an address of this machine. Received: {settings.host}"
@@ -121,3 +136,30 @@ def listen(settings: Settings) -> socket.socket:
         raise OSError(
             f"Cannot listen on {settings.host} port {settings.port}: {reason}. Choose another: --port 9000."
         ) from error
+
+
+def bind_shared(settings: Settings, port: int) -> socket.socket:
+    """Takes a port that several processes share. The kernel gives each connection to one of those that listen on it.
+
+    The socket does not listen yet, and gets no connection before it does.
+    """
+    shared = socket.socket(_family(settings))
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    shared.bind((settings.host, port))
+    return shared
+
+
+def reserve(settings: Settings) -> socket.socket:
+    """Takes the port of the settings for processes that will share it.
+
+    Raises:
+        OSError: the address cannot be had. Another service on it counts, even one that would share.
+    """
+    with listen(settings) as alone:
+        port = alone.getsockname()[1]
+    return bind_shared(settings, port)
+
+
+def _family(settings: Settings) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in settings.host else socket.AF_INET

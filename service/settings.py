@@ -30,6 +30,19 @@ class Settings(BaseSettings):
         5.0, gt=0, le=86400, description="Seconds between looks at the folder for a new, pinned or withdrawn version."
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body.")
+    max_rows: int = Field(100_000, ge=1, description="Most rows that one request may hold.")
+    max_elements: int = Field(
+        4 * 2**20, ge=1, description="Most values that the inputs of one request may hold, of all rows together."
+    )
+    max_header_bytes: int = Field(
+        32 * 2**10, ge=1024, description="Largest head of a request: its path and headers together."
+    )
+    max_connections: int = Field(
+        1000, ge=1, description="Most open connections of a process; those beyond get 503, but for health and metrics."
+    )
+    workers: int = Field(
+        1, ge=1, le=1024, description="Processes that serve. Each has all models and a listening socket of its own."
+    )
     drain_delay: float = Field(
         0.0, ge=0, le=3600, description="Seconds to go on accepting after SIGTERM, while /health/ready already says no."
     )
@@ -37,3 +50,5 @@ class Settings(BaseSettings):
         20.0, ge=0, le=3600, description="Seconds that requests in flight have to finish after that."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["console", "json"] = Field("console", description="Log lines for eyes, or a JSON object each.")
+    access_log: bool = Field(False, description="Whether each request has its line in the log.")

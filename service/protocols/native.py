@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from models.manifest import Signature, Tensors, TensorSpec
 from service.engine import Engine, ModelIndex, ModelMetadata
 from service.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, ServiceError, UnsupportedMedia
+from service.exchange import Exchange
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols import schema
 from service.protocols.tensors import decode, describe, encode
@@ -111,8 +113,12 @@ def _example_response(metadata: ModelMetadata) -> dict[str, Any]:
 async def _predict(
     request: Request, engine: Engine, name: str | None, version: str | None, *, labels: bool
 ) -> Response:
+    exchange = Exchange.of(request.scope)
+    exchange.protocol = "native"
     body = await _read_body(request)
+    exchange.received = perf_counter()
     metadata = engine.metadata(name, _version_number(engine, name, version))
+    exchange.model, exchange.version = metadata.name, metadata.version
     if labels:
         _check_labels(metadata.name, metadata.signature)
     try:
@@ -120,6 +126,8 @@ async def _predict(
             inputs = await asyncio.to_thread(_decode, body, metadata.signature)
         else:
             inputs = _decode(body, metadata.signature)
+        exchange.decode = perf_counter() - exchange.received
+        exchange.rows = len(next(iter(inputs.values())))
         response = await engine.infer(InferenceRequest(inputs, metadata.name, metadata.version if version else None))
     except InvalidRequest as error:
         raise InvalidRequest(f"{error} {_hint(metadata)}") from error
@@ -128,7 +136,11 @@ async def _predict(
         "x-model-version": str(response.version),
         "x-runtime": response.runtime,
     }
-    return _json(_answer(response, labels=labels), headers)
+    exchange.version = response.version
+    began = perf_counter()
+    answer = _json(_answer(response, labels=labels), headers)
+    exchange.encode = perf_counter() - began
+    return answer
 
 
 async def _read_body(request: Request) -> bytes:

@@ -15,6 +15,7 @@ from service.errors import (
     NotReady,
     PayloadTooLarge,
     ServiceError,
+    TooManyValues,
     UnsupportedMedia,
 )
 
@@ -48,6 +49,7 @@ def client() -> Iterator[TestClient]:
         (InvalidRequest, 400),
         (NotFound, 404),
         (PayloadTooLarge, 413),
+        (TooManyValues, 413),
         (UnsupportedMedia, 415),
         (NotReady, 503),
     ],

@@ -14,7 +14,18 @@ from models.store import ArtifactStore
 from service.server import Server, listen
 from service.settings import Settings
 from tests.service.fakes import publish_fake
-from tests.service.processes import FAKE, REAL, ROOT, Connection, ServerProcess, command, environment, post, post_head
+from tests.service.processes import (
+    FAKE,
+    REAL,
+    ROOT,
+    Connection,
+    ServerProcess,
+    Servers,
+    command,
+    environment,
+    post,
+    post_head,
+)
 from tests.service.waiting import wait_until
 
 slow = pytest.mark.slow
@@ -27,15 +38,9 @@ PREDICTIONS = [[2.0, 4.0]]
 @pytest.fixture
 def start(store: ArtifactStore) -> Iterator[Start]:
     """Starts server processes on the test's store, and ends them."""
-    servers: list[ServerProcess] = []
-
-    def run(*flags: str, module: str = FAKE, **variables: str) -> ServerProcess:
-        servers.append(ServerProcess(module, "--artifacts", str(store.root), *flags, **variables))
-        return servers[-1]
-
-    yield run
-    for server in servers:
-        server.kill()
+    servers = Servers(store)
+    yield servers
+    servers.kill()
 
 
 @pytest.fixture(scope="module")
