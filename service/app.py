@@ -17,7 +17,7 @@ from service import errors, exposition, metrics_page, runtimes
 from service.engine import Engine
 from service.errors import ServiceError
 from service.exchange import RequestIds
-from service.inference import Limits
+from service.limits import Limits, RequestLimits
 from service.metrics import Metrics
 from service.observer import Observer
 from service.protocols import native
@@ -49,8 +49,14 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
             ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_keras, metrics),
             default_model=settings.default_model,
             reload_interval=settings.reload_interval,
-            threads=os.cpu_count() or 1,
-            limits=Limits(settings.max_rows, settings.max_elements),
+            limits=Limits(
+                max_batch_size=settings.max_batch_size,
+                max_queue_size=settings.max_queue_size,
+                max_queue_delay_ms=settings.max_queue_delay_ms,
+                request_timeout=settings.request_timeout,
+                threads=os.cpu_count() or 1,
+            ),
+            request_limits=RequestLimits(settings.max_rows, settings.max_elements),
             on_batch=metrics.on_batch,
         )
         app.state.engine = engine

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from models.golden import Golden
-from models.manifest import Signature, Tensors
+from models.manifest import Signature
+from service.batching import Closed
 from service.errors import NotFound, NotReady, ServiceError
-from service.inference import NO_LIMITS, InferenceRequest, InferenceResponse, Limits, check_inputs, check_size
+from service.inference import InferenceRequest, InferenceResponse, check_size
+from service.limits import NO_LIMITS, Limits, RequestLimits
+from service.queues import OnBatch, Queues
 from service.repository import LoadedModel, ModelRepository, VersionStatus
+from service.tickets import Ticket
 
 _log = logging.getLogger(__name__)
 
-OnBatch = Callable[[str, int, int, float, float, int], None]
-"""Told of each batch: model, version, rows, seconds in the queue, seconds of its run, number of requests."""
+Done = Callable[[InferenceResponse | BaseException], None]
 
 
 @dataclass(frozen=True)
@@ -56,35 +56,34 @@ class Engine:
         *,
         default_model: str | None,
         reload_interval: float,
-        threads: int,
-        limits: Limits = NO_LIMITS,
+        limits: Limits,
+        request_limits: RequestLimits = NO_LIMITS,
         on_batch: OnBatch | None = None,
     ) -> None:
         self._repository = repository
         self._default_model = default_model
         self._reload_interval = reload_interval
-        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="inference")
+        self._queues = Queues(repository, limits, on_batch)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._reload = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._has_reconciled = False
         self._first_look = asyncio.Event()
         self._is_draining = False
-        self._limits = limits
-        self._on_batch = on_batch
-        self._queued_rows: Counter[str] = Counter()
-        self._queue_lock = threading.Lock()
+        self._request_limits = request_limits
 
     async def start(self) -> None:
         """Begins to load, and returns at once. `unready_reason` says when that is done."""
         self._watcher = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
-        """Lets go of the models once running inferences have ended."""
+        """Lets go of the models once all that was submitted has ended."""
         if self._watcher:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
-        await asyncio.to_thread(self._shut_down)
+        self._loader.shutdown(wait=False, cancel_futures=True)  # a load under way is of no use any more
+        await asyncio.to_thread(self._repository.close)
+        await self._queues.ended()
 
     def reload(self) -> None:
         """Looks at the disk now instead of at the next interval."""
@@ -93,11 +92,6 @@ class Engine:
     async def wait_for_first_look(self) -> None:
         """Waits until every model has had its turn to load, or the service is to end."""
         await self._first_look.wait()
-
-    def queued_rows(self) -> dict[str, int]:
-        """The rows of each model that wait for a thread."""
-        with self._queue_lock:
-            return {name: self._queued_rows[name] for name in self._repository.names()}
 
     def drain(self) -> None:
         """Makes `unready_reason` say so, for good; requests are still answered."""
@@ -112,6 +106,9 @@ class Engine:
             return "The loader has stopped; restart the service."
         name = self.default_model()
         names = [name] if name else self._repository.names()
+        stuck = [f"{name}: {problem}" for name in names if (problem := self._queue_problem(name))]
+        if stuck:
+            return " ".join(stuck)
         # Without a default every model counts, so all must have had their turn to load.
         if any(self._repository.current(name) for name in names) and (name or self._has_reconciled):
             return None
@@ -122,8 +119,10 @@ class Engine:
 
     def default_model(self) -> str | None:
         """The model that a request without a name asks: the one in the settings, else the only one."""
+        if self._default_model:
+            return self._default_model
         names = self._repository.names()
-        return self._default_model or (names[0] if len(names) == 1 else None)
+        return names[0] if len(names) == 1 else None
 
     def index(self) -> list[ModelIndex]:
         """All models, served or not."""
@@ -158,46 +157,49 @@ class Engine:
             created_at=manifest.created_at.isoformat(),
         )
 
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
-        """Answers a request.
+    def submit(self, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
+        """Takes in a request. One version answers all of its rows, also if it is replaced meanwhile.
+
+        Args:
+            request: Its arrays must not be changed before `done` has been called.
+            done: Called once, on the event loop and never before this method has returned, with the answer or the
+                error; never if the ticket was cancelled before. It must not raise.
 
         Raises:
             NotFound, NotReady: as `metadata`.
             InvalidRequest: the inputs are not what the signature says.
             TooManyValues: they are more than the limits allow.
+            QueueFull: too many rows wait.
+            DeadlineExceeded: the timeout is not above 0.
         """
-        name = self._find(request.model, request.version).artifact.manifest.name
-        with ExitStack() as stack:
-            model = stack.enter_context(self._repository.lease(name))
-            if model is None or request.version not in {None, model.version}:
-                raise NotReady(f"`{name}` has just been replaced. Send the request again.")
-            signature = model.artifact.manifest.signature
-            check_inputs(signature, request.inputs)
-            check_size(request.inputs, self._limits)
-            running = asyncio.get_running_loop().run_in_executor(self._workers, self._queue(model, request.inputs))
-            # A caller may leave, but the runtime must not be closed under a running inference.
-            lease = stack.pop_all()
-            running.add_done_callback(lambda _: lease.close())
-        outputs, queue_seconds, run_seconds = await asyncio.shield(running)
-        if self._on_batch:
-            rows = len(next(iter(request.inputs.values())))
-            self._on_batch(name, model.version, rows, queue_seconds, run_seconds, 1)
-        return InferenceResponse(outputs, signature, name, model.version, model.runtime.name)
+        while True:
+            model = self._find(request.model, request.version)
+            model.check(request.inputs)
+            check_size(request.inputs, self._request_limits)
+            try:
+                return self._queues.of(model).submit(request.inputs, done, request.timeout)
+            except Closed:  # replaced by the loader's thread since it was found
+                continue
 
-    def _queue(self, model: LoadedModel, inputs: Tensors) -> Callable[[], tuple[Tensors, float, float]]:
-        """Counts rows as queued, and gives what a thread has to do: run them, and measure the wait and the run."""
-        name, rows, queued = model.artifact.manifest.name, len(next(iter(inputs.values()))), time.perf_counter()
-        with self._queue_lock:
-            self._queued_rows[name] += rows
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Answers a request; cancels it where the caller is cancelled.
 
-        def run() -> tuple[Tensors, float, float]:
-            with self._queue_lock:
-                self._queued_rows[name] -= rows
-            began = time.perf_counter()
-            outputs = model.runtime.run(inputs)
-            return outputs, began - queued, time.perf_counter() - began
+        Raises:
+            NotFound, NotReady, InvalidRequest, TooManyValues, QueueFull: as `submit`.
+            DeadlineExceeded: it was not answered in time.
+            Exception: whatever the model raised.
+        """
+        answer: asyncio.Future[InferenceResponse] = asyncio.get_running_loop().create_future()
+        ticket = self.submit(request, partial(_settle, answer))
+        try:
+            return await answer
+        finally:
+            ticket.cancel()
 
-        return run
+    def queued_rows(self) -> dict[tuple[str, int], int]:
+        """How many rows wait, by model and version, for those that serve."""
+        models = filter(None, map(self._repository.current, self._repository.names()))
+        return {(model.artifact.manifest.name, model.version): self._queues.rows(model) for model in models}
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -214,11 +216,6 @@ class Engine:
                 continue
             self._reload.clear()
 
-    def _shut_down(self) -> None:
-        self._loader.shutdown(wait=False, cancel_futures=True)  # a load under way is of no use any more
-        self._workers.shutdown()
-        self._repository.close()
-
     def _find(self, name: str | None, version: int | None) -> LoadedModel:
         chosen = name or self.default_model()
         if chosen is None:
@@ -228,12 +225,16 @@ class Engine:
             if self._has_reconciled and chosen not in self._repository.names():
                 raise self._no_such_model(chosen)
             raise NotReady(self._repository.problem(chosen) or f"`{chosen}` is being loaded.")
-        if version not in {None, model.version}:
+        if version is not None and version != model.version:
             published = ", ".join(map(str, self._repository.versions(chosen)))
             raise NotFound(
                 f"Version {version} of `{chosen}` is not served. Served: {model.version}. Published: {published}."
             )
         return model
+
+    def _queue_problem(self, name: str) -> str:
+        model = self._repository.current(name)
+        return model.batcher.problem() if model and model.batcher else ""
 
     def _index(self, name: str) -> ModelIndex:
         model = self._repository.current(name)
@@ -253,3 +254,12 @@ class Engine:
 
     def _known(self) -> str:
         return ", ".join(self._repository.names()) or "none"
+
+
+def _settle(answer: asyncio.Future[InferenceResponse], result: InferenceResponse | BaseException) -> None:
+    if answer.done():
+        return
+    if isinstance(result, BaseException):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)

@@ -6,7 +6,9 @@
     ├── PayloadTooLarge     413  the body is larger than the settings allow
     ├── TooManyValues       413  rows or values of the body are more than the settings allow
     ├── UnsupportedMedia    415
-    └── NotReady            503  loading, draining, or no version can be served
+    ├── QueueFull           429  more rows wait than the settings allow
+    ├── NotReady            503  loading, draining, or no version can be served
+    └── DeadlineExceeded    504  not answered within the time that the caller or the settings allow
 
 Raised anywhere, rendered here and only here: `{"error": "..."}`.
 """
@@ -31,7 +33,7 @@ class ServiceError(Exception):
     """An error with a status and a message that is meant for the caller."""
 
     status: ClassVar[int] = 500
-    headers: ClassVar[dict[str, str]] = {}
+    headers: dict[str, str] = {}
 
 
 class InvalidRequest(ServiceError):  # noqa: N818 - the caller's mistake, named as such
@@ -51,7 +53,7 @@ class PayloadTooLarge(ServiceError):  # noqa: N818
 
     status = 413
     # The rest of the body is not read, so the connection cannot be used again.
-    headers: ClassVar[dict[str, str]] = {"connection": "close"}
+    headers = {"connection": "close"}
 
 
 class TooManyValues(ServiceError):  # noqa: N818
@@ -66,11 +68,27 @@ class UnsupportedMedia(ServiceError):  # noqa: N818
     status = 415
 
 
+class QueueFull(ServiceError):  # noqa: N818
+    """More rows wait than the settings allow. `retry_after` is in whole seconds, at least 1."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.headers = {"retry-after": str(retry_after)}
+
+
 class NotReady(ServiceError):  # noqa: N818
     """Nothing can answer yet, or any more."""
 
     status = 503
-    headers: ClassVar[dict[str, str]] = {"retry-after": "1"}
+    headers = {"retry-after": "1"}
+
+
+class DeadlineExceeded(ServiceError):  # noqa: N818
+    """The request was not answered in time. Rows that had not reached the runtime never do."""
+
+    status = 504
 
 
 def render(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
@@ -91,7 +109,8 @@ async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
     Exchange.of(request.scope).error = str(error)
     if error.status >= 500:
-        level, fault = (logging.INFO, None) if isinstance(error, NotReady) else (logging.ERROR, error)
+        is_passing = isinstance(error, NotReady | DeadlineExceeded)
+        level, fault = (logging.INFO, None) if is_passing else (logging.ERROR, error)
         # Quoted, since a client chose part of it and a line break would look like another event.
         path = request.scope["path"]
         _log.log(level, "%s %r: %d %r", request.method, path, error.status, str(error), exc_info=fault)

@@ -54,12 +54,12 @@ _FAMILIES = (
     Family(
         "layerserve_batch_seconds",
         "histogram",
-        "The part which requests spent in the queue, and in the run of their batch; one observation a request.",
+        "The part in the queue, of the first request in a batch, and in its run; counted for each of its requests.",
         ("model", "version", "phase"),
         edges=SECONDS,
     ),
     Family("layerserve_batch_rows", "histogram", "Rows that ran together.", ("model", "version"), edges=ROWS),
-    Family("layerserve_queue_rows", "gauge", "Rows that wait to be run.", ("model",)),
+    Family("layerserve_queue_rows", "gauge", "Rows that wait to be run.", ("model", "version")),
     Family(
         "layerserve_model_info", "info", "The version served, and what runs it.", ("model", "version", "runtime"), "max"
     ),

@@ -26,5 +26,7 @@ def state(engine: Engine) -> Snapshot:
         "layerserve_ready": [((), float(engine.unready_reason() is None))],
         "layerserve_model_ready": [((name,), float(version is not None)) for name, version in served.items()],
         "layerserve_model_info": [((name, str(served[name]), runtime), 1.0) for name, runtime in runtimes.items()],
-        "layerserve_queue_rows": [((name,), float(rows)) for name, rows in engine.queued_rows().items()],
+        "layerserve_queue_rows": [
+            ((name, str(version)), float(rows)) for (name, version), rows in engine.queued_rows().items()
+        ],
     }

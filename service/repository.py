@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +18,9 @@ from models.artifact import Artifact, ArtifactError
 from models.golden import Golden, compare, read_golden
 from models.manifest import Tensors
 from models.store import ArtifactStore
+from service.batching import Batcher
 from service.drift import drift
+from service.inference import InferenceResponse, InputCheck
 from service.metrics import Metrics
 from service.runtimes import Runtime
 
@@ -47,15 +48,23 @@ class VersionStatus:
     reason: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class LoadedModel:
-    """A version in memory. Use it inside `ModelRepository.lease`, so that it is not closed while it runs."""
+    """A version in memory. Run it between `ModelRepository.hold` and `release` only, so that it is not closed then.
+
+    `batcher` is the engine's, who makes it when the first request comes; it is closed with the runtime.
+    """
 
     artifact: Artifact
     runtime: Runtime
     golden: Golden
-    leases: int = 0
+    batcher: Batcher[InferenceResponse] | None = None
+    holds: int = 0
     retired: bool = False
+    check: InputCheck = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.check = InputCheck(self.artifact.manifest.signature)
 
     @property
     def version(self) -> int:
@@ -120,18 +129,21 @@ class ModelRepository:
         slot = self._slots.get(name)
         return slot.problem if slot else ""
 
-    @contextmanager
-    def lease(self, name: str) -> Iterator[LoadedModel | None]:
-        """The version that serves, kept loaded until the block ends."""
+    def hold(self, model: LoadedModel) -> bool:
+        """Keeps a version loaded until `release`; False if it has been replaced and closed since it was looked up."""
         with self._lock:
-            model = self.current(name)
-            if model:
-                model.leases += 1
-        try:
-            yield model
-        finally:
-            if model:
-                self._release(model)
+            is_open = not model.retired or model.holds > 0
+            if is_open:
+                model.holds += 1
+            return is_open
+
+    def release(self, model: LoadedModel) -> None:
+        """Ends a `hold`. The last one of a version that has been replaced closes it, which may take a while."""
+        with self._lock:
+            model.holds -= 1
+            last = model.retired and model.holds == 0
+        if last:
+            _close(model)
 
     def reconcile(self) -> None:
         """Makes memory match the disk. A model that fails leaves the others, and its own old version, as they are."""
@@ -219,7 +231,7 @@ class ModelRepository:
                 raise ArtifactError(f"The golden answers are not reproduced: {'; '.join(comparison.differences)}.")
             runtime.run(_first_row(golden.inputs))
         except BaseException:
-            _close(runtime)
+            _close_runtime(runtime)
             raise
         name, version = artifact.manifest.name, artifact.manifest.version
         found = drift(artifact, runtime, replaced.artifact, replaced.golden) if replaced else None
@@ -234,20 +246,20 @@ class ModelRepository:
             old.retired = True
             if model is None or model.version != old.version:
                 self._metrics.retired(old.artifact.manifest.name, old.version)
-            idle = old.leases == 0
+            idle = old.holds == 0
         if idle:
-            _close(old.runtime)
-
-    def _release(self, model: LoadedModel) -> None:
-        with self._lock:
-            model.leases -= 1
-            last = model.retired and model.leases == 0
-        if last:
-            _close(model.runtime)
+            _close(old)
 
 
-def _close(runtime: Runtime) -> None:
-    """Closes a runtime that nobody uses any more; its failure must not reach whoever happened to be the last."""
+def _close(model: LoadedModel) -> None:
+    """Closes a version that nobody uses any more."""
+    if model.batcher:
+        model.batcher.close()
+    _close_runtime(model.runtime)
+
+
+def _close_runtime(runtime: Runtime) -> None:
+    """Its failure must not reach whoever happened to be the last to use it."""
     try:
         runtime.close()
     except Exception:

@@ -16,11 +16,14 @@ from service.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, 
 from service.exchange import Exchange
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols import schema
+from service.protocols.hanging_up import ends_with_caller
 from service.protocols.tensors import decode, describe, encode
 
 _LONGEST_EXAMPLE = 1000
 _LARGE_BODY_BYTES = 256 * 2**10
 _JSON = "application/json"
+_TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+_LONGEST_TIMEOUT_MS = 10**9
 
 router = APIRouter()
 
@@ -117,6 +120,7 @@ async def _predict(
     exchange.protocol = "native"
     body = await _read_body(request)
     exchange.received = perf_counter()
+    timeout = timeout_seconds(request.headers.get(_TIMEOUT_HEADER))
     metadata = engine.metadata(name, _version_number(engine, name, version))
     exchange.model, exchange.version = metadata.name, metadata.version
     if labels:
@@ -128,7 +132,9 @@ async def _predict(
             inputs = _decode(body, metadata.signature)
         exchange.decode = perf_counter() - exchange.received
         exchange.rows = len(next(iter(inputs.values())))
-        response = await engine.infer(InferenceRequest(inputs, metadata.name, metadata.version if version else None))
+        inference = InferenceRequest(inputs, metadata.name, metadata.version if version else None, timeout)
+        with ends_with_caller(request):
+            response = await engine.infer(inference)
     except InvalidRequest as error:
         raise InvalidRequest(f"{error} {_hint(metadata)}") from error
     headers = {
@@ -141,6 +147,22 @@ async def _predict(
     answer = _json(_answer(response, labels=labels), headers)
     exchange.encode = perf_counter() - began
     return answer
+
+
+def timeout_seconds(header: str | None) -> float | None:
+    """What the header `X-Request-Timeout-Ms` asks for; None where it is not there.
+
+    Raises:
+        InvalidRequest: it is no number that it may be.
+    """
+    if header is None:
+        return None
+    if header.isascii() and header.isdecimal() and len(header) < 11 and 1 <= int(header) <= _LONGEST_TIMEOUT_MS:
+        return int(header) / 1e3
+    raise InvalidRequest(
+        f"`{_TIMEOUT_HEADER}` must be a whole number of milliseconds from 1 to {_LONGEST_TIMEOUT_MS}. "
+        f"Received: {describe(header)}."
+    )
 
 
 async def _read_body(request: Request) -> bytes:

@@ -5,7 +5,8 @@ import pytest
 
 from models.manifest import Signature, Tensors
 from service.errors import InvalidRequest, TooManyValues
-from service.inference import NO_LIMITS, Limits, check_inputs, check_size
+from service.inference import check_inputs, check_size
+from service.limits import NO_LIMITS, RequestLimits
 from tests.service.fakes import spec
 
 IMAGES = Signature(inputs=(spec("x", "float32", None, 2),), outputs=(spec("y", "float32"),))
@@ -59,8 +60,8 @@ def test_inputs_that_differ_from_the_signature_are_refused(signature: Signature,
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("limits", [NO_LIMITS, Limits(max_rows=3, max_elements=9)])
-def test_request_at_the_limits_passes(limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [NO_LIMITS, RequestLimits(max_rows=3, max_elements=9)])
+def test_request_at_the_limits_passes(limits: RequestLimits) -> None:
     check_size({"x": floats(3, 2), "y": floats(3)}, limits)
 
 
@@ -68,16 +69,16 @@ def test_request_at_the_limits_passes(limits: Limits) -> None:
     ("limits", "message"),
     [
         (
-            Limits(max_rows=2, max_elements=9),
+            RequestLimits(max_rows=2, max_elements=9),
             "A request may have at most 2 rows. Received: 3. Send fewer rows at a time.",
         ),
         (
-            Limits(max_rows=3, max_elements=8),
+            RequestLimits(max_rows=3, max_elements=8),
             "A request may hold at most 8 values. Received: 9. Send fewer rows at a time.",
         ),
     ],
 )
-def test_request_beyond_a_limit_is_refused(limits: Limits, message: str) -> None:
+def test_request_beyond_a_limit_is_refused(limits: RequestLimits, message: str) -> None:
     with pytest.raises(TooManyValues) as caught:
         check_size({"x": floats(3, 2), "y": floats(3)}, limits)
     assert str(caught.value) == message

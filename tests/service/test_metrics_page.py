@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -93,7 +94,7 @@ def test_state_of_the_models_is_on_the_page(client: TestClient) -> None:
     assert found["layerserve_ready", ()] == found["layerserve_workers", ()] == 1
     assert found["layerserve_model_ready", (("model", "demo"),)] == 1
     assert found["layerserve_model_info", (("model", "demo"), ("runtime", "fake"), ("version", "1"))] == 1
-    assert found["layerserve_queue_rows", (("model", "demo"),)] == 0
+    assert found["layerserve_queue_rows", (("model", "demo"), ("version", "1"))] == 0
     assert found["layerserve_golden_max_abs_error", (("model", "demo"), ("version", "1"))] == 0
 
 
@@ -112,18 +113,16 @@ def test_refused_version_is_on_the_page(store: ArtifactStore, client: TestClient
 
 
 def test_rows_that_wait_are_counted(store: ArtifactStore, serve: Serve, runtimes: FakeRuntimes) -> None:
-    import os
-
     publish_fake(store)
-    client = serve()
+    client = serve(max_batch_size=2)
     runtimes.loaded[0].hold()
-    requests = (os.cpu_count() or 1) + 1
+    requests = 2 * (os.cpu_count() or 1) + 2
     with ThreadPoolExecutor(requests) as pool:
         answers = [pool.submit(client.post, "/predict", json=BODY) for _ in range(requests)]
-        wait_until(lambda: sample(client, "layerserve_queue_rows", model="demo") == 2)
+        wait_until(lambda: (sample(client, "layerserve_queue_rows", model="demo", version="1") or 0) >= 2)
         runtimes.loaded[0].release()
         assert [answer.result().status_code for answer in answers] == [200] * requests
-    assert sample(client, "layerserve_queue_rows", model="demo") == 0
+    assert sample(client, "layerserve_queue_rows", model="demo", version="1") == 0
 
 
 def test_page_holds_only_metrics_of_the_table(client: TestClient) -> None:
