@@ -13,7 +13,7 @@ from fastapi_offline import FastAPIOffline
 
 from models.artifact import Artifact
 from models.store import ArtifactStore
-from service import errors, exposition, metrics_page, runtimes
+from service import errors, metrics_page, runtimes
 from service.engine import Engine
 from service.errors import ServiceError
 from service.exchange import RequestIds
@@ -73,7 +73,7 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.request_ids = RequestIds()
-    app.state.registry = exposition.registry(share.of_all_workers if share else metrics.snapshot)
+    app.state.snapshot = share.of_all_workers if share else metrics.snapshot
     app.include_router(native.router)
     app.include_router(metrics_page.router)
     errors.install(app)

@@ -24,7 +24,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from service.exchange import Exchange
+from service.exchange import CLIENT_LEFT, Exchange
 
 _log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ async def _parameter_error(request: Request, error: Exception) -> Response:  # n
 
 async def _client_left(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
     """Nobody reads this answer; without it, a caller who hangs up would be logged as a fault of ours."""
-    return render(400, "The client left before its request had arrived.")
+    return render(CLIENT_LEFT, "The client left before it was answered.")
 
 
 async def _unforeseen_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - uvicorn logs it

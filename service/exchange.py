@@ -9,6 +9,9 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+CLIENT_LEFT = 499
+"""Status of a request whose client left before its answer, as nginx has it; only the metrics and the log see it."""
+
 _KEY = "layerserve.exchange"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
 

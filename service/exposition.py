@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -19,33 +19,22 @@ from prometheus_client.registry import Collector
 from service.families import FAMILIES, Family, Snapshot, Value
 
 
-class SnapshotCollector(Collector):
+def render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
+    """The page and its content type: OpenMetrics where `accept` asks for it, else Prometheus's text format."""
+    registry = CollectorRegistry()
+    registry.register(_Collector(snapshot))
+    encoder, content_type = choose_encoder(accept)
+    return encoder(registry), content_type
+
+
+class _Collector(Collector):
     """Gives the client library the series of a snapshot."""
 
-    def __init__(self, take: Callable[[], Snapshot]) -> None:
-        self._take = take
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        """Takes a snapshot; called by the library when a page is asked for."""
-        for name, series in self._take().items():
-            yield _metric(FAMILIES[name], series)
-
-    def describe(self) -> Iterator[Metric]:
-        """The metrics without series, so that registering takes no snapshot."""
-        return (_metric(family, []) for family in FAMILIES.values())
-
-
-def registry(take: Callable[[], Snapshot]) -> CollectorRegistry:
-    """A registry of its own for each application."""
-    own = CollectorRegistry()
-    own.register(SnapshotCollector(take))
-    return own
-
-
-def render(source: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """The page and its content type: OpenMetrics where `accept` asks for it, else Prometheus's text format."""
-    encoder, content_type = choose_encoder(accept)
-    return encoder(source), content_type
+        return (_metric(FAMILIES[name], series) for name, series in self._snapshot.items())
 
 
 def _metric(family: Family, series: list[tuple[tuple[str, ...], Value]]) -> Metric:

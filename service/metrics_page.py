@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 
 from service.engine import Engine
@@ -14,7 +16,9 @@ router = APIRouter()
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
     """The page, in Prometheus's text format or as OpenMetrics."""
-    page, media_type = render(request.app.state.registry, request.headers.get("accept", ""))
+    snapshot = request.app.state.snapshot()
+    # Writing hundreds of lines takes longer than a request should have to wait for the event loop.
+    page, media_type = await asyncio.to_thread(render, snapshot, request.headers.get("accept", ""))
     return Response(page, headers={"content-type": media_type})
 
 

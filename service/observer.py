@@ -8,13 +8,11 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.exchange import Exchange, RequestIds
+from service.exchange import CLIENT_LEFT, Exchange, RequestIds
 from service.logs import REQUEST_ID
 from service.metrics import Metrics
 
 _log = logging.getLogger("service.access")
-_LEFT = 499
-"""Status of a request whose client left before there was an answer, as nginx has it."""
 
 
 class Observer:
@@ -43,7 +41,7 @@ class Observer:
         exchange = Exchange(request_id.decode())
         exchange.enter(scope)
         REQUEST_ID.set(exchange.request_id)  # never reset: uvicorn logs a failure in this task when we have returned
-        status = _LEFT
+        status = CLIENT_LEFT
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -55,7 +53,7 @@ class Observer:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            status = 500 if status == _LEFT else status
+            status = 500 if status == CLIENT_LEFT else status
             raise
         finally:
             count(self._metrics, exchange, status)
