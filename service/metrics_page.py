@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from fastapi import APIRouter, Request, Response
 
 from service.engine import Engine
+from service.errors import ServiceError
 from service.exposition import render
 from service.families import Snapshot
 
@@ -25,7 +27,10 @@ async def metrics(request: Request) -> Response:
 def state(engine: Engine) -> Snapshot:
     """What is true of the engine at this moment."""
     served = {item.name: item.version for item in engine.index()}
-    runtimes = {name: engine.metadata(name).runtime for name, version in served.items() if version is not None}
+    runtimes = {}
+    for name, version in ((name, version) for name, version in served.items() if version is not None):
+        with suppress(ServiceError):  # another thread may replace or drop it at any time
+            runtimes[name] = engine.metadata(name, version).runtime
     return {
         "layerserve_ready": [((), float(engine.unready_reason() is None))],
         "layerserve_model_ready": [((name,), float(version is not None)) for name, version in served.items()],

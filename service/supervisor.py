@@ -73,11 +73,12 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         _log.info("Starting %d workers.", self._settings.workers)
         ended = asyncio.create_task(self._keep_all())
-        await self._stopping.wait()
-        at_once = asyncio.create_task(self._at_once.wait())
+        stopping, at_once = (asyncio.create_task(event.wait()) for event in (self._stopping, self._at_once))
+        await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
         patience = self._settings.drain_delay + self._settings.drain_timeout + _GRACE_SECONDS
         await asyncio.wait([ended, at_once], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        at_once.cancel()
+        for waiting in (stopping, at_once):
+            waiting.cancel()
         if not ended.done():
             for process in self._processes.values():
                 _signal(process, signal.SIGKILL)
@@ -90,10 +91,10 @@ class Supervisor:
 
     async def _keep(self, number: int) -> None:
         """Runs one worker after the other under the same number."""
-        failed_starts, soon_dead, is_replacement = 0, 0, False
+        failed_starts, soon_dead = 0, 0
         while not self._stopping.is_set():
             began = time.monotonic()
-            has_listened, code = await self._run_worker(number, is_replacement=is_replacement)
+            has_listened, code = await self._run_worker(number)
             if self._stopping.is_set():
                 self._note_end(number, code)
                 return
@@ -105,14 +106,13 @@ class Supervisor:
                 self._code = _CANNOT_START
                 self._stop(signal.SIGTERM)
                 return
-            is_replacement = self._has_listened
             delay = min(self._first_delay * 2 ** (soon_dead - 1), _MAX_DELAY_SECONDS) if soon_dead else 0.0
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay)
 
-    async def _run_worker(self, number: int, *, is_replacement: bool) -> tuple[bool, int]:
+    async def _run_worker(self, number: int) -> tuple[bool, int]:
         """One life of a worker: whether it came to listen, and its exit code."""
-        worker = Worker(number, self._port, self._folder, is_replacement)
+        worker = Worker(number, self._port, self._folder, is_replacement=bool(self._listening))
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -141,8 +141,9 @@ class Supervisor:
             if mark:
                 self._listening.add(number)
                 self._say_so_once()
-            sys.stdout.buffer.write(before + after)
-            sys.stdout.flush()
+            with suppress(OSError):  # nobody reads it
+                sys.stdout.buffer.write(before + after)
+                sys.stdout.flush()
         return number in self._listening
 
     def _say_so_once(self) -> None:
@@ -196,4 +197,5 @@ def _signal(process: Process, number: signal.Signals) -> None:
 
 
 def _described(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    return names.get(-code, f"signal {-code}") if code < 0 else f"exit code {code}"

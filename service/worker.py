@@ -90,7 +90,10 @@ class Share:
 
     async def _keep_writing(self) -> None:
         while True:
-            self._write()
+            try:
+                self._write()
+            except Exception:  # whatever a snapshot ran into, the next may succeed
+                _log.exception("The metrics could not be shared.")
             await asyncio.sleep(_INTERVAL_SECONDS)
 
     def _write(self) -> Snapshot:

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service.families": (),
     "service.metrics": ("service.families",),
     "service.exposition": ("service.families",),
-    "service.metrics_page": ("service.engine", "service.exposition", "service.families"),
+    "service.metrics_page": ("service.engine", "service.errors", "service.exposition", "service.families"),
     "service.observer": ("service.exchange", "service.logs", "service.metrics"),
     "service.http_protocol": ("service.errors",),
     "service.drift": ("service.runtimes", "models.artifact", "models.golden"),
