@@ -17,6 +17,8 @@ from service import errors, runtimes
 from service.engine import Engine
 from service.errors import ServiceError
 from service.protocols import native
+from service.protocols.answers import example as example_of
+from service.protocols.predict import Predictor
 from service.repository import LoadRuntime, ModelRepository
 from service.runtimes import Runtime
 from service.settings import Settings
@@ -36,16 +38,16 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
         return runtimes.load("keras", artifact, settings.layers)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         engine = Engine(
             ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_keras),
             default_model=settings.default_model,
             reload_interval=settings.reload_interval,
             threads=os.cpu_count() or 1,
         )
-        app.state.engine = engine
+        app.state.engine, app.state.predictor = engine, Predictor(engine)
         await engine.start()
-        yield
+        yield {"predictor": app.state.predictor}  # which uvicorn hands to each of its connections
         await engine.stop()
 
     # /docs brings its own scripts, so the page needs no internet and no third party learns of its use.
@@ -67,7 +69,7 @@ def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Calla
         except (AttributeError, ServiceError):  # not started, nothing loaded, or several models
             return bare
         filled = copy.deepcopy(bare)
-        example = native.example(metadata)
+        example = example_of(metadata)
         values = {"name": metadata.name, "version": str(metadata.version)}
         for path in filled["paths"].values():
             for operation in path.values():

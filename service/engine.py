@@ -7,6 +7,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from models.golden import Golden
 from models.manifest import Signature
@@ -17,9 +18,12 @@ from service.repository import LoadedModel, ModelRepository, VersionStatus
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelMetadata:
-    """What is known of a model that serves: its version, signature, a worked example, and how it came about."""
+    """What is known of a model that serves: its version, signature, a worked example, and how it came about.
+
+    There is one for each loaded version, as long as it is loaded: what a door prepares for a version may hang on it.
+    """
 
     name: str
     version: int
@@ -55,6 +59,7 @@ class Engine:
         self._watcher: asyncio.Task[None] | None = None
         self._has_reconciled = False
         self._is_draining = False
+        self._metadata: WeakKeyDictionary[LoadedModel, ModelMetadata] = WeakKeyDictionary()
 
     async def start(self) -> None:
         """Begins to load, and returns at once. `unready_reason` says when that is done."""
@@ -118,16 +123,10 @@ class Engine:
             NotReady: nothing of that name is loaded yet.
         """
         model = self._find(name, version)
-        manifest = model.artifact.manifest
-        return ModelMetadata(
-            name=manifest.name,
-            version=manifest.version,
-            runtime=model.runtime.name,
-            signature=manifest.signature,
-            golden=model.golden,
-            metrics=manifest.metrics,
-            created_at=manifest.created_at.isoformat(),
-        )
+        metadata = self._metadata.get(model)
+        if metadata is None:
+            metadata = self._metadata[model] = _metadata_of(model)
+        return metadata
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Answers a request.
@@ -203,3 +202,16 @@ class Engine:
 
     def _known(self) -> str:
         return ", ".join(self._repository.names()) or "none"
+
+
+def _metadata_of(model: LoadedModel) -> ModelMetadata:
+    manifest = model.artifact.manifest
+    return ModelMetadata(
+        name=manifest.name,
+        version=manifest.version,
+        runtime=model.runtime.name,
+        signature=manifest.signature,
+        golden=model.golden,
+        metrics=manifest.metrics,
+        created_at=manifest.created_at.isoformat(),
+    )

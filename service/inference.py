@@ -10,11 +10,16 @@ from service.errors import InvalidRequest
 
 @dataclass(frozen=True)
 class InferenceRequest:
-    """Rows for a model. `model` None is the default model, `version` None the served version."""
+    """Rows for a model.
+
+    `model` None is the default model, `version` None the served version, `timeout` None the one in the settings; it is
+    in seconds.
+    """
 
     inputs: Tensors
     model: str | None = None
     version: int | None = None
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)

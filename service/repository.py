@@ -45,7 +45,7 @@ class VersionStatus:
     reason: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class LoadedModel:
     """A version in memory. Use it inside `ModelRepository.lease`, so that it is not closed while it runs."""
 

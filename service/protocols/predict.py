@@ -1,0 +1,105 @@
+"""What `POST .../predict` does with a body, whichever door it came through: the FastAPI route or the fast lane."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from models.manifest import Tensors
+from service.engine import Engine, ModelMetadata
+from service.errors import InvalidRequest, NotFound
+from service.inference import InferenceRequest, InferenceResponse
+from service.protocols.answers import AnswerEncoder, check_labels, dump, example_request
+from service.protocols.json_rows import LONGEST_EXAMPLE, RowsDecoder
+
+JSON = "application/json"
+TIMEOUT_HEADER = "x-request-timeout-ms"
+
+
+class PredictPlan:
+    """What one version needs at each request, made ready once."""
+
+    def __init__(self, metadata: ModelMetadata) -> None:
+        self._name = metadata.name
+        self._version = metadata.version
+        self._signature = metadata.signature
+        self._decoder = RowsDecoder(metadata.signature)
+        self._hint = _hint(metadata)
+        self.encoder = AnswerEncoder(metadata.signature, metadata.name, metadata.version, metadata.runtime)
+
+    def check_labels(self) -> None:
+        """Refuses a request for labels of a model that has none.
+
+        Raises:
+            InvalidRequest: it has none.
+        """
+        check_labels(self._name, self._signature)
+
+    def decode(self, body: bytes) -> Tensors:
+        """The tensors of a body; see `RowsDecoder` for the threads that may call this.
+
+        Raises:
+            InvalidRequest: the body is not what the model takes. The message shows a request that is.
+        """
+        try:
+            return self._decoder.decode(body)
+        except InvalidRequest as error:
+            raise self.explained(error) from error
+
+    def explained(self, error: InvalidRequest) -> InvalidRequest:
+        """The error, with a request that works."""
+        return InvalidRequest(f"{error} {self._hint}")
+
+    def request(self, inputs: Tensors, version: str | None, timeout: float | None) -> InferenceRequest:
+        """What the engine is asked: of this very version where the caller named one."""
+        return InferenceRequest(inputs, self._name, self._version if version else None, timeout)
+
+    def encoder_for(self, response: InferenceResponse) -> AnswerEncoder:
+        """The encoder of the version that answered, which may have replaced this one meanwhile."""
+        if response.version == self._version and response.signature is self._signature:
+            return self.encoder
+        return AnswerEncoder.of(response)
+
+
+class Predictor:
+    """The engine's models with their plans. A plan is dropped with its version."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._plans: WeakKeyDictionary[ModelMetadata, PredictPlan] = WeakKeyDictionary()
+
+    def plan(self, name: str | None, version: str | None) -> PredictPlan:
+        """The plan of the version that answers a request for `name` and `version`, as they stand in the path.
+
+        Raises:
+            NotFound, NotReady: as `Engine.metadata`; a version that is no number is not found either.
+        """
+        metadata = self.engine.metadata(name, None if version is None else self._number(name, version))
+        plan = self._plans.get(metadata)
+        if plan is None:
+            plan = self._plans[metadata] = PredictPlan(metadata)
+        return plan
+
+    def _number(self, name: str | None, version: str) -> int:
+        if version.isdecimal() and len(version) < 10 and int(version) > 0:
+            return int(version)
+        raise NotFound(f"A version is a number. Received: {version}. Served: {self.engine.metadata(name).version}.")
+
+
+def timeout_of(value: str | None) -> float | None:
+    """Seconds, from the milliseconds of `X-Request-Timeout-Ms`.
+
+    Raises:
+        InvalidRequest: it is no positive whole number.
+    """
+    if value is None:
+        return None
+    if value.isdecimal() and value.isascii() and len(value) < 10 and int(value) > 0:
+        return int(value) / 1e3
+    raise InvalidRequest(f"`X-Request-Timeout-Ms` must be a positive whole number. Received: {value[:40]}.")
+
+
+def _hint(metadata: ModelMetadata) -> str:
+    request = dump(example_request(metadata)).decode()
+    if len(request) <= LONGEST_EXAMPLE:
+        return f"A request that works: {request}"
+    return f"GET /models/{metadata.name} shows a request that works."
