@@ -16,6 +16,7 @@ from models.store import ArtifactStore
 from service import errors, runtimes
 from service.engine import Engine
 from service.errors import ServiceError
+from service.limits import Limits
 from service.protocols import native
 from service.protocols.answers import example as example_of
 from service.protocols.predict import Predictor
@@ -43,7 +44,13 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
             ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_keras),
             default_model=settings.default_model,
             reload_interval=settings.reload_interval,
-            threads=os.cpu_count() or 1,
+            limits=Limits(
+                max_batch_size=settings.max_batch_size,
+                max_queue_size=settings.max_queue_size,
+                max_queue_delay_ms=settings.max_queue_delay_ms,
+                request_timeout=settings.request_timeout,
+                threads=os.cpu_count() or 1,
+            ),
         )
         app.state.engine, app.state.predictor = engine, Predictor(engine)
         await engine.start()

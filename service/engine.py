@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from models.golden import Golden
 from models.manifest import Signature
+from service.batching import Closed
 from service.errors import NotFound, NotReady, ServiceError
-from service.inference import InferenceRequest, InferenceResponse, check_inputs
+from service.inference import InferenceRequest, InferenceResponse
+from service.limits import Limits
+from service.queues import OnBatch, Queues
 from service.repository import LoadedModel, ModelRepository, VersionStatus
+from service.tickets import Ticket
 
 _log = logging.getLogger(__name__)
+
+Done = Callable[[InferenceResponse | BaseException], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +55,18 @@ class Engine:
     """Runs inferences, and keeps the repository in step with the disk. Its methods belong to one event loop."""
 
     def __init__(
-        self, repository: ModelRepository, *, default_model: str | None, reload_interval: float, threads: int
+        self,
+        repository: ModelRepository,
+        *,
+        default_model: str | None,
+        reload_interval: float,
+        limits: Limits,
+        on_batch: OnBatch | None = None,
     ) -> None:
         self._repository = repository
         self._default_model = default_model
         self._reload_interval = reload_interval
-        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="inference")
+        self._queues = Queues(repository, limits, on_batch)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._reload = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
@@ -66,11 +79,13 @@ class Engine:
         self._watcher = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
-        """Lets go of the models once running inferences have ended."""
+        """Lets go of the models once all that was submitted has ended."""
         if self._watcher:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
-        await asyncio.to_thread(self._shut_down)
+        self._loader.shutdown(wait=False, cancel_futures=True)  # a load under way is of no use any more
+        await asyncio.to_thread(self._repository.close)
+        await self._queues.ended()
 
     def reload(self) -> None:
         """Looks at the disk now instead of at the next interval."""
@@ -88,6 +103,9 @@ class Engine:
             return "The loader has stopped; restart the service."
         name = self.default_model()
         names = [name] if name else self._repository.names()
+        stuck = [f"{name}: {problem}" for name in names if (problem := self._queue_problem(name))]
+        if stuck:
+            return " ".join(stuck)
         # Without a default every model counts, so all must have had their turn to load.
         if any(self._repository.current(name) for name in names) and (name or self._has_reconciled):
             return None
@@ -98,8 +116,10 @@ class Engine:
 
     def default_model(self) -> str | None:
         """The model that a request without a name asks: the one in the settings, else the only one."""
+        if self._default_model:
+            return self._default_model
         names = self._repository.names()
-        return self._default_model or (names[0] if len(names) == 1 else None)
+        return names[0] if len(names) == 1 else None
 
     def index(self) -> list[ModelIndex]:
         """All models, served or not."""
@@ -128,26 +148,47 @@ class Engine:
             metadata = self._metadata[model] = _metadata_of(model)
         return metadata
 
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
-        """Answers a request.
+    def submit(self, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
+        """Takes in a request. One version answers all of its rows, also if it is replaced meanwhile.
+
+        Args:
+            request: Its arrays must not be changed before `done` has been called.
+            done: Called once, on the event loop and never before this method has returned, with the answer or the
+                error; never if the ticket was cancelled before. It must not raise.
 
         Raises:
             NotFound, NotReady: as `metadata`.
             InvalidRequest: the inputs are not what the signature says.
+            QueueFull: too many rows wait.
+            DeadlineExceeded: the timeout is not above 0.
         """
-        name = self._find(request.model, request.version).artifact.manifest.name
-        with ExitStack() as stack:
-            model = stack.enter_context(self._repository.lease(name))
-            if model is None or request.version not in {None, model.version}:
-                raise NotReady(f"`{name}` has just been replaced. Send the request again.")
-            signature = model.artifact.manifest.signature
-            check_inputs(signature, request.inputs)
-            running = asyncio.get_running_loop().run_in_executor(self._workers, model.runtime.run, request.inputs)
-            # A caller may leave, but the runtime must not be closed under a running inference.
-            lease = stack.pop_all()
-            running.add_done_callback(lambda _: lease.close())
-        outputs = await asyncio.shield(running)
-        return InferenceResponse(outputs, signature, name, model.version, model.runtime.name)
+        while True:
+            model = self._find(request.model, request.version)
+            model.check(request.inputs)
+            try:
+                return self._queues.of(model).submit(request.inputs, done, request.timeout)
+            except Closed:  # replaced by the loader's thread since it was found
+                continue
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Answers a request; cancels it where the caller is cancelled.
+
+        Raises:
+            NotFound, NotReady, InvalidRequest, QueueFull: as `submit`.
+            DeadlineExceeded: it was not answered in time.
+            Exception: whatever the model raised.
+        """
+        answer: asyncio.Future[InferenceResponse] = asyncio.get_running_loop().create_future()
+        ticket = self.submit(request, partial(_settle, answer))
+        try:
+            return await answer
+        finally:
+            ticket.cancel()
+
+    def queued_rows(self) -> dict[tuple[str, int], int]:
+        """How many rows wait, by model and version, for those that serve."""
+        models = filter(None, map(self._repository.current, self._repository.names()))
+        return {(model.artifact.manifest.name, model.version): self._queues.rows(model) for model in models}
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -163,11 +204,6 @@ class Engine:
                 continue
             self._reload.clear()
 
-    def _shut_down(self) -> None:
-        self._loader.shutdown(wait=False, cancel_futures=True)  # a load under way is of no use any more
-        self._workers.shutdown()
-        self._repository.close()
-
     def _find(self, name: str | None, version: int | None) -> LoadedModel:
         chosen = name or self.default_model()
         if chosen is None:
@@ -177,12 +213,16 @@ class Engine:
             if self._has_reconciled and chosen not in self._repository.names():
                 raise self._no_such_model(chosen)
             raise NotReady(self._repository.problem(chosen) or f"`{chosen}` is being loaded.")
-        if version not in {None, model.version}:
+        if version is not None and version != model.version:
             published = ", ".join(map(str, self._repository.versions(chosen)))
             raise NotFound(
                 f"Version {version} of `{chosen}` is not served. Served: {model.version}. Published: {published}."
             )
         return model
+
+    def _queue_problem(self, name: str) -> str:
+        model = self._repository.current(name)
+        return model.batcher.problem() if model and model.batcher else ""
 
     def _index(self, name: str) -> ModelIndex:
         model = self._repository.current(name)
@@ -215,3 +255,12 @@ def _metadata_of(model: LoadedModel) -> ModelMetadata:
         metrics=manifest.metrics,
         created_at=manifest.created_at.isoformat(),
     )
+
+
+def _settle(answer: asyncio.Future[InferenceResponse], result: InferenceResponse | BaseException) -> None:
+    if answer.done():
+        return
+    if isinstance(result, BaseException):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)

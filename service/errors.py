@@ -5,7 +5,9 @@
     ├── NotFound            404  no such model, version or page
     ├── PayloadTooLarge     413
     ├── UnsupportedMedia    415
-    └── NotReady            503  loading, draining, or no version can be served
+    ├── QueueFull           429  more rows wait than the settings allow
+    ├── NotReady            503  loading, draining, or no version can be served
+    └── DeadlineExceeded    504  not answered within the time that the caller or the settings allow
 
 Raised anywhere, rendered here and only here: `{"error": "..."}`.
 """
@@ -28,7 +30,7 @@ class ServiceError(Exception):
     """An error with a status and a message that is meant for the caller."""
 
     status: ClassVar[int] = 500
-    headers: ClassVar[dict[str, str]] = {}
+    headers: dict[str, str] = {}
 
 
 class InvalidRequest(ServiceError):  # noqa: N818 - the caller's mistake, named as such
@@ -48,7 +50,7 @@ class PayloadTooLarge(ServiceError):  # noqa: N818
 
     status = 413
     # The rest of the body is not read, so the connection cannot be used again.
-    headers: ClassVar[dict[str, str]] = {"connection": "close"}
+    headers = {"connection": "close"}
 
 
 class UnsupportedMedia(ServiceError):  # noqa: N818
@@ -57,16 +59,49 @@ class UnsupportedMedia(ServiceError):  # noqa: N818
     status = 415
 
 
+class QueueFull(ServiceError):  # noqa: N818
+    """More rows wait than the settings allow. `retry_after` is in whole seconds, at least 1."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.headers = {"retry-after": str(retry_after)}
+
+
 class NotReady(ServiceError):  # noqa: N818
     """Nothing can answer yet, or any more."""
 
     status = 503
-    headers: ClassVar[dict[str, str]] = {"retry-after": "1"}
+    headers = {"retry-after": "1"}
+
+
+class DeadlineExceeded(ServiceError):  # noqa: N818
+    """The request was not answered in time. Rows that had not reached the runtime never do."""
+
+    status = 504
+
+
+UNFORESEEN = "The service failed on this request. Its log says why."
+"""What a caller is told of an error that is none of the above."""
+
+
+def error_body(message: str) -> bytes:
+    """The body that carries an error."""
+    return orjson.dumps({"error": message})
+
+
+def log_error(method: str, path: str, error: ServiceError) -> None:
+    """Logs what is not the caller's mistake."""
+    if error.status >= 500:
+        level = logging.INFO if isinstance(error, NotReady | DeadlineExceeded) else logging.ERROR
+        # Quoted, since a client chose part of it and a line break would look like another event.
+        _log.log(level, "%s %r: %d %r", method, path, error.status, str(error))
 
 
 def render(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """The answer that carries an error."""
-    return Response(orjson.dumps({"error": message}), status, headers, media_type="application/json")
+    return Response(error_body(message), status, headers, media_type="application/json")
 
 
 def install(app: FastAPI) -> None:
@@ -80,10 +115,7 @@ def install(app: FastAPI) -> None:
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
-    if error.status >= 500:
-        level = logging.INFO if isinstance(error, NotReady) else logging.ERROR
-        # Quoted, since a client chose part of it and a line break would look like another event.
-        _log.log(level, "%s %r: %d %r", request.method, request.scope["path"], error.status, str(error))
+    log_error(request.method, request.scope["path"], error)
     return render(error.status, str(error), error.headers)
 
 
@@ -112,4 +144,4 @@ async def _client_left(request: Request, error: Exception) -> Response:  # noqa:
 
 
 async def _unforeseen_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - uvicorn logs it
-    return render(500, "The service failed on this request. Its log says why.")
+    return render(500, UNFORESEEN)

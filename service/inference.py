@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.manifest import Signature, Tensors, TensorSpec, dtype_name
 from service.errors import InvalidRequest
 
 
-@dataclass(frozen=True)
-class InferenceRequest:
-    """Rows for a model.
+# Named tuples, which are made in a third of the time of frozen dataclasses: each request makes one of both.
+class InferenceRequest(NamedTuple):
+    """Rows for a model. `model` None is the default model, `version` None the served version.
 
-    `model` None is the default model, `version` None the served version, `timeout` None the one in the settings; it is
-    in seconds.
+    `timeout` is in seconds, and None the longest that the settings allow.
     """
 
     inputs: Tensors
@@ -22,8 +21,7 @@ class InferenceRequest:
     timeout: float | None = None
 
 
-@dataclass(frozen=True)
-class InferenceResponse:
+class InferenceResponse(NamedTuple):
     """The answer, in the rows' order, and who gave it: the version may have been replaced since the request came."""
 
     outputs: Tensors
@@ -31,6 +29,35 @@ class InferenceResponse:
     model: str
     version: int
     runtime: str
+
+
+class InputCheck:
+    """`check_inputs` against one signature, over and over, in a fraction of the time where the inputs pass."""
+
+    __slots__ = ("_signature", "_wanted")
+
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self._wanted = [(spec.name, spec.numpy_dtype, spec.shape[1:]) for spec in signature.inputs]
+
+    def __call__(self, inputs: Tensors) -> None:
+        """Raises what `check_inputs` raises."""
+        if not self._surely_pass(inputs):
+            check_inputs(self._signature, inputs)
+
+    def _surely_pass(self, inputs: Tensors) -> bool:
+        """False also for what takes a closer look: strings, whose dtype has a length, and sizes that are free."""
+        if len(inputs) != len(self._wanted):
+            return False
+        rows = 0
+        for name, dtype, shape in self._wanted:
+            values = inputs.get(name)
+            if values is None or not values.ndim or values.shape[1:] != shape or values.dtype != dtype:
+                return False
+            rows = rows or len(values)
+            if not rows or len(values) != rows:
+                return False
+        return True
 
 
 def check_inputs(signature: Signature, inputs: Tensors) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +18,8 @@ from models.artifact import Artifact, ArtifactError
 from models.golden import Golden, compare, read_golden
 from models.manifest import Tensors
 from models.store import ArtifactStore
+from service.batching import Batcher
+from service.inference import InferenceResponse, InputCheck
 from service.runtimes import Runtime
 
 _log = logging.getLogger(__name__)
@@ -47,13 +48,21 @@ class VersionStatus:
 
 @dataclass(eq=False)
 class LoadedModel:
-    """A version in memory. Use it inside `ModelRepository.lease`, so that it is not closed while it runs."""
+    """A version in memory. Run it between `ModelRepository.hold` and `release` only, so that it is not closed then.
+
+    `batcher` is the engine's, who makes it when the first request comes; it is closed with the runtime.
+    """
 
     artifact: Artifact
     runtime: Runtime
     golden: Golden
-    leases: int = 0
+    batcher: Batcher[InferenceResponse] | None = None
+    holds: int = 0
     retired: bool = False
+    check: InputCheck = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.check = InputCheck(self.artifact.manifest.signature)
 
     @property
     def version(self) -> int:
@@ -117,18 +126,21 @@ class ModelRepository:
         slot = self._slots.get(name)
         return slot.problem if slot else ""
 
-    @contextmanager
-    def lease(self, name: str) -> Iterator[LoadedModel | None]:
-        """The version that serves, kept loaded until the block ends."""
+    def hold(self, model: LoadedModel) -> bool:
+        """Keeps a version loaded until `release`; False if it has been replaced and closed since it was looked up."""
         with self._lock:
-            model = self.current(name)
-            if model:
-                model.leases += 1
-        try:
-            yield model
-        finally:
-            if model:
-                self._release(model)
+            is_open = not model.retired or model.holds > 0
+            if is_open:
+                model.holds += 1
+            return is_open
+
+    def release(self, model: LoadedModel) -> None:
+        """Ends a `hold`. The last one of a version that has been replaced closes it, which may take a while."""
+        with self._lock:
+            model.holds -= 1
+            last = model.retired and model.holds == 0
+        if last:
+            _close(model)
 
     def reconcile(self) -> None:
         """Makes memory match the disk. A model that fails leaves the others, and its own old version, as they are."""
@@ -215,7 +227,7 @@ class ModelRepository:
                 raise ArtifactError(f"The golden answers are not reproduced: {'; '.join(comparison.differences)}.")
             runtime.run(_first_row(golden.inputs))
         except BaseException:
-            _close(runtime)
+            _close_runtime(runtime)
             raise
         return LoadedModel(artifact, runtime, golden)
 
@@ -225,20 +237,20 @@ class ModelRepository:
             if old is None:
                 return
             old.retired = True
-            idle = old.leases == 0
+            idle = old.holds == 0
         if idle:
-            _close(old.runtime)
-
-    def _release(self, model: LoadedModel) -> None:
-        with self._lock:
-            model.leases -= 1
-            last = model.retired and model.leases == 0
-        if last:
-            _close(model.runtime)
+            _close(old)
 
 
-def _close(runtime: Runtime) -> None:
-    """Closes a runtime that nobody uses any more; its failure must not reach whoever happened to be the last."""
+def _close(model: LoadedModel) -> None:
+    """Closes a version that nobody uses any more."""
+    if model.batcher:
+        model.batcher.close()
+    _close_runtime(model.runtime)
+
+
+def _close_runtime(runtime: Runtime) -> None:
+    """Its failure must not reach whoever happened to be the last to use it."""
     try:
         runtime.close()
     except Exception:

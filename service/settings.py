@@ -30,6 +30,18 @@ class Settings(BaseSettings):
         5.0, gt=0, le=86400, description="Seconds between looks at the folder for a new, pinned or withdrawn version."
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body.")
+    max_batch_size: int = Field(
+        64, ge=1, le=65536, description="Most rows that run at once; a longer request is cut into batches."
+    )
+    max_queue_size: int = Field(
+        4096, ge=1, le=2**24, description="Most rows of a model that wait; beyond that requests are refused with 429."
+    )
+    max_queue_delay_ms: float = Field(
+        0.0, ge=0, le=10000, description="Milliseconds that a batch which is not full waits for more rows."
+    )
+    request_timeout: float = Field(
+        30.0, gt=0, le=3600, description="Seconds in which a request is answered, or refused with 504."
+    )
     drain_delay: float = Field(
         0.0, ge=0, le=3600, description="Seconds to go on accepting after SIGTERM, while /health/ready already says no."
     )

@@ -15,11 +15,12 @@ from service.protocols.tensors import encode
 
 
 class AnswerEncoder:
-    """Writes the answers that one version gives."""
+    """Writes the answers that one version gives. `headers` says who gave them, and `head` the same as lines of HTTP."""
 
     def __init__(self, signature: Signature, model: str, version: int, runtime: str) -> None:
         self.signature = signature
         self.headers = {"x-model-name": model, "x-model-version": str(version), "x-runtime": runtime}
+        self.head = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in self.headers.items())
         self._model = model
         self._tail = b"," + dump({"model": model, "version": version})[1:]
 

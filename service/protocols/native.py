@@ -11,8 +11,9 @@ from service.engine import Engine, ModelIndex
 from service.errors import InvalidRequest, NotReady, PayloadTooLarge, UnsupportedMedia
 from service.protocols import schema
 from service.protocols.answers import dump, example
+from service.protocols.hanging_up import ends_with_caller
 from service.protocols.json_rows import LARGE_BODY_BYTES
-from service.protocols.predict import JSON, TIMEOUT_HEADER, Predictor, timeout_of
+from service.protocols.predict import JSON, TIMEOUT_HEADER, Predictor, timeout_seconds
 
 router = APIRouter()
 
@@ -96,13 +97,14 @@ async def _predict(
     request: Request, predictor: Predictor, name: str | None, version: str | None, *, labels: bool
 ) -> Response:
     body = await _read_body(request)
+    timeout = timeout_seconds(request.headers.get(TIMEOUT_HEADER))
     plan = predictor.plan(name, version)
     if labels:
         plan.check_labels()
-    timeout = timeout_of(request.headers.get(TIMEOUT_HEADER))
     inputs = plan.decode(body) if len(body) <= LARGE_BODY_BYTES else await asyncio.to_thread(plan.decode, body)
     try:
-        response = await predictor.engine.infer(plan.request(inputs, version, timeout))
+        with ends_with_caller(request):
+            response = await predictor.engine.infer(plan.request(inputs, version, timeout))
     except InvalidRequest as error:
         raise plan.explained(error) from error
     encoder = plan.encoder_for(response)

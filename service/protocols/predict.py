@@ -5,14 +5,17 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from models.manifest import Tensors
-from service.engine import Engine, ModelMetadata
+from service.engine import Done, Engine, ModelMetadata
 from service.errors import InvalidRequest, NotFound
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols.answers import AnswerEncoder, check_labels, dump, example_request
 from service.protocols.json_rows import LONGEST_EXAMPLE, RowsDecoder
+from service.protocols.tensors import describe
+from service.tickets import Ticket
 
 JSON = "application/json"
-TIMEOUT_HEADER = "x-request-timeout-ms"
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+_LONGEST_TIMEOUT_MS = 10**9
 
 
 class PredictPlan:
@@ -53,6 +56,15 @@ class PredictPlan:
         """What the engine is asked: of this very version where the caller named one."""
         return InferenceRequest(inputs, self._name, self._version if version else None, timeout)
 
+    def submit(
+        self, engine: Engine, inputs: Tensors, version: str | None, timeout: float | None, done: Done
+    ) -> Ticket[InferenceResponse]:
+        """Queues a request; see `Engine.submit`, whose `InvalidRequest` comes with a request that works."""
+        try:
+            return engine.submit(self.request(inputs, version, timeout), done)
+        except InvalidRequest as error:
+            raise self.explained(error) from error
+
     def encoder_for(self, response: InferenceResponse) -> AnswerEncoder:
         """The encoder of the version that answered, which may have replaced this one meanwhile."""
         if response.version == self._version and response.signature is self._signature:
@@ -85,17 +97,20 @@ class Predictor:
         raise NotFound(f"A version is a number. Received: {version}. Served: {self.engine.metadata(name).version}.")
 
 
-def timeout_of(value: str | None) -> float | None:
-    """Seconds, from the milliseconds of `X-Request-Timeout-Ms`.
+def timeout_seconds(header: str | None) -> float | None:
+    """What the header `X-Request-Timeout-Ms` asks for; None where it is not there.
 
     Raises:
-        InvalidRequest: it is no positive whole number.
+        InvalidRequest: it is no number that it may be.
     """
-    if value is None:
+    if header is None:
         return None
-    if value.isdecimal() and value.isascii() and len(value) < 10 and int(value) > 0:
-        return int(value) / 1e3
-    raise InvalidRequest(f"`X-Request-Timeout-Ms` must be a positive whole number. Received: {value[:40]}.")
+    if header.isascii() and header.isdecimal() and len(header) < 11 and 1 <= int(header) <= _LONGEST_TIMEOUT_MS:
+        return int(header) / 1e3
+    raise InvalidRequest(
+        f"`{TIMEOUT_HEADER}` must be a whole number of milliseconds from 1 to {_LONGEST_TIMEOUT_MS}. "
+        f"Received: {describe(header)}."
+    )
 
 
 def _hint(metadata: ModelMetadata) -> str:

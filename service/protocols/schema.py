@@ -97,8 +97,10 @@ PREDICT: dict[str, Any] = {
         404: _error("No such model or version; the message lists those that exist."),
         413: _error("The body is too large."),
         415: _error("The body is not application/json."),
+        429: _error("Too many rows wait already; Retry-After says for how many seconds to wait."),
         500: _error("The model or the service failed."),
         503: _error("Nothing is loaded yet."),
+        504: _error("Not answered within X-Request-Timeout-Ms or the service's own limit."),
         **_ANY_OTHER,
     },
     "openapi_extra": {

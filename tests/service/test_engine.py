@@ -12,6 +12,7 @@ from models.store import ArtifactStore
 from service.engine import Engine
 from service.errors import InvalidRequest, NotFound, NotReady
 from service.inference import InferenceRequest
+from service.limits import Limits
 from service.repository import ModelRepository
 from tests.service.fakes import FakeRuntimes, publish_fake
 from tests.service.waiting import wait_until
@@ -20,10 +21,11 @@ pytestmark = pytest.mark.anyio
 
 ROWS = {"x": np.array([[1.0, 2.0]], np.float32)}
 NEVER = 3600.0
+LIMITS = Limits(max_batch_size=64, max_queue_size=1000, max_queue_delay_ms=0, request_timeout=NEVER, threads=2)
 
 
 def engine_of(repository: ModelRepository, *, default_model: str | None = None, interval: float = NEVER) -> Engine:
-    return Engine(repository, default_model=default_model, reload_interval=interval, threads=2)
+    return Engine(repository, default_model=default_model, reload_interval=interval, limits=LIMITS)
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +30,18 @@ def serving(repository: ModelRepository, name: str = "demo") -> int | None:
 
 def answer(repository: ModelRepository, name: str = "demo") -> float:
     """What the model makes of 1, which is its factor."""
-    with repository.lease(name) as model:
-        assert model is not None
+    with held(repository, name) as model:
         return float(model.runtime.run(ROW)["y"][0, 0])
+
+
+@contextmanager
+def held(repository: ModelRepository, name: str = "demo") -> Iterator[LoadedModel]:
+    """The version that serves, kept loaded until the block ends."""
+    model = repository.current(name)
+    while model is None or not repository.hold(model):
+        model = repository.current(name)
+    yield model
+    repository.release(model)
 
 
 def flip_a_byte(path: Path) -> None:
@@ -399,8 +410,8 @@ def test_replaced_runtime_is_closed_once_and_only_after_its_last_request(
 ) -> None:
     publish_fake(store)
     repository.reconcile()
-    with repository.lease("demo"):
-        with repository.lease("demo"):
+    with held(repository):
+        with held(repository):
             publish_fake(store)
             repository.reconcile()
         assert (serving(repository), runtimes.loaded[0].times_closed) == (2, 0)
@@ -408,9 +419,14 @@ def test_replaced_runtime_is_closed_once_and_only_after_its_last_request(
     assert [runtime.times_closed for runtime in runtimes.loaded] == [1, 0]
 
 
-def test_lease_of_a_model_that_is_not_loaded_is_none(repository: ModelRepository) -> None:
-    with repository.lease("nobody") as model:
-        assert model is None
+def test_replaced_version_that_is_closed_cannot_be_held(store: ArtifactStore, repository: ModelRepository) -> None:
+    publish_fake(store)
+    repository.reconcile()
+    old = repository.current("demo")
+    assert old is not None
+    publish_fake(store)
+    repository.reconcile()
+    assert not repository.hold(old)
 
 
 def test_close_lets_a_running_request_finish(
@@ -418,9 +434,8 @@ def test_close_lets_a_running_request_finish(
 ) -> None:
     publish_fake(store)
     repository.reconcile()
-    with repository.lease("demo") as model:
+    with held(repository) as model:
         repository.close()
-        assert isinstance(model, LoadedModel)
         assert model.runtime.run(ROW)["y"].tolist() == [[2.0, 4.0]]
     assert (repository.names(), runtimes.loaded[0].times_closed) == ([], 1)
 
@@ -448,8 +463,7 @@ def test_every_answer_during_swaps_is_exactly_one_versions(
     def ask() -> set[tuple[int, float]]:
         seen: set[tuple[int, float]] = set()
         while not over.is_set():
-            with repository.lease("demo") as model:
-                assert model is not None
+            with held(repository) as model:
                 seen |= {(model.version, float(value)) for value in model.runtime.run(rows)["y"].ravel()}
         return seen
 

@@ -46,7 +46,7 @@ def test_document_lists_every_endpoint(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize("path", PREDICT_PATHS)
 def test_prediction_documents_the_errors_that_it_gives(document: dict[str, Any], path: str) -> None:
     responses = document["paths"][path]["post"]["responses"]
-    assert sorted(responses) == ["200", "400", "404", "413", "415", "500", "503", "default"]
+    assert sorted(responses) == ["200", "400", "404", "413", "415", "429", "500", "503", "504", "default"]
     schemas = {code: answer["content"]["application/json"]["schema"]["$ref"] for code, answer in responses.items()}
     assert schemas.pop("200") == "#/components/schemas/PredictResponse"
     assert set(schemas.values()) == {"#/components/schemas/ErrorResponse"}

@@ -1,0 +1,83 @@
+"""The rows that wait for a runtime: in what order they come out, and how many at a time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from service.tickets import Part, Ticket
+
+T = TypeVar("T")
+
+
+class RowQueue(Generic[T]):
+    """Tickets in the order of their turns. Only tickets with the same `key` come out together.
+
+    A ticket that fits a batch is never cut. A longer one gives what fits and goes to the end, behind all that waited
+    with it; different keys take turns.
+    """
+
+    __slots__ = ("_groups", "rows")
+
+    def __init__(self) -> None:
+        self._groups: OrderedDict[tuple[tuple[int, ...], ...], OrderedDict[Ticket[T], None]] = OrderedDict()
+        self.rows = 0
+        """Those that have not been taken out."""
+
+    def __iter__(self) -> Iterator[Ticket[T]]:
+        for group in self._groups.values():
+            yield from group
+
+    def add(self, ticket: Ticket[T]) -> None:
+        """Lets a ticket wait behind the others of its key."""
+        group = self._groups.get(ticket.key)
+        if group is None:
+            group = self._groups[ticket.key] = OrderedDict()
+        group[ticket] = None
+        self.rows += ticket.rows
+
+    def discard(self, ticket: Ticket[T]) -> None:
+        """Takes out what is left of a ticket, if anything is."""
+        group = self._groups.get(ticket.key)
+        if group is None or ticket not in group:
+            return
+        del group[ticket]
+        self.rows -= ticket.rows - ticket.taken
+        if not group:
+            del self._groups[ticket.key]
+
+    def first(self) -> Ticket[T]:
+        """The ticket whose turn is next; there must be one."""
+        return next(iter(next(iter(self._groups.values()))))
+
+    def take(self, most_rows: int) -> list[Part[T]]:
+        """The parts of the next batch; there must be a ticket."""
+        key, group = next(iter(self._groups.items()))
+        parts: list[Part[T]] = []
+        space = most_rows
+        while group and space:
+            ticket, _ = group.popitem(last=False)
+            start, count = ticket.taken, ticket.rows - ticket.taken
+            if count > space:
+                group[ticket] = None
+                if count <= most_rows:
+                    group.move_to_end(ticket, last=False)
+                    break
+                count = space
+            ticket.taken = start + count
+            space -= count
+            parts.append((ticket, start, start + count))
+        self.rows -= most_rows - space
+        if group:
+            self._groups.move_to_end(key)
+        else:
+            del self._groups[key]
+        return parts
+
+    def take_one(self) -> list[Part[T]]:
+        """The next ticket whole, as a batch of its own; there must be one."""
+        ticket = self.first()
+        self.discard(ticket)
+        ticket.taken = ticket.rows
+        return [(ticket, 0, ticket.rows)]

@@ -1,0 +1,128 @@
+"""One request on its way, and how the rows of several become one batch and its answers theirs again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from models.manifest import Tensors
+from service.errors import ServiceError
+
+T = TypeVar("T")
+
+Run = Callable[[Tensors], Tensors]
+"""Answers rows: inputs by name in, outputs by name out."""
+
+
+class Ticket(Generic[T]):
+    """A request that has been taken in. Its caller may `cancel` it; the rest is the batcher's.
+
+    `taken` counts the rows that batches have had so far, and `parts` holds the answers of a request that was cut, each
+    with its first row. `done` is None once the request has been answered, refused or cancelled.
+    """
+
+    __slots__ = ("_cancel", "arrived", "deadline", "done", "inputs", "key", "parts", "rows", "taken")
+
+    def __init__(
+        self,
+        inputs: Tensors,
+        rows: int,
+        done: Callable[[T | BaseException], None],
+        cancel: Callable[[Ticket[T]], None],
+        arrived: float,
+        deadline: float,
+        key: tuple[tuple[int, ...], ...] = (),
+    ) -> None:
+        self.inputs = inputs
+        self.rows = rows
+        self.done: Callable[[T | BaseException], None] | None = done
+        self._cancel = cancel
+        self.arrived = arrived
+        self.deadline = deadline
+        self.key = key
+        self.taken = 0
+        self.parts: list[tuple[int, Tensors]] | None = None
+
+    def cancel(self) -> None:
+        """The caller left: `done` is not called any more, and rows that have not reached the runtime never do."""
+        self._cancel(self)
+
+
+Part = tuple[Ticket[T], int, int]
+"""Rows of a ticket, from and up to."""
+
+
+def count_rows(parts: list[Part[T]]) -> int:
+    """The rows of a batch."""
+    return sum([stop - start for _, start, stop in parts])
+
+
+def join(parts: list[Part[T]]) -> Tensors:
+    """The inputs of a batch: one array an input, without a copy where there is one part."""
+    if len(parts) == 1:
+        ticket, start, stop = parts[0]
+        return ticket.inputs if stop - start == ticket.rows else _rows(ticket.inputs, start, stop)
+    return {
+        name: np.concatenate(
+            [
+                ticket.inputs[name] if stop - start == ticket.rows else ticket.inputs[name][start:stop]
+                for ticket, start, stop in parts
+            ]
+        )
+        for name in parts[0][0].inputs
+    }
+
+
+def split(outputs: Tensors, parts: list[Part[T]]) -> Iterator[Tensors]:
+    """The outputs of each part, as views of the batch's: who keeps one keeps at most a batch's answers alive."""
+    if len(parts) == 1:
+        yield outputs
+        return
+    columns = list(outputs.items())
+    begin = 0
+    for _, start, stop in parts:
+        end = begin + stop - start
+        yield {name: values[begin:end] for name, values in columns}
+        begin = end
+
+
+def assemble(ticket: Ticket[T], start: int, outputs: Tensors) -> Tensors | None:
+    """Keeps the answer of a part; gives the whole answer once all parts are there, in the order of the rows."""
+    if ticket.parts is None:
+        ticket.parts = []
+    ticket.parts.append((start, outputs))
+    ticket.parts.sort(key=lambda part: part[0])
+    answers = [answer for _, answer in ticket.parts]
+    first_output = next(iter(outputs))
+    if sum([len(answer[first_output]) for answer in answers]) < ticket.rows:
+        return None
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
+
+
+def attempt(run: Run, parts: list[Part[T]]) -> Tensors | Exception:
+    """Runs a batch; whatever a model's own code raises comes back as something that a future can carry."""
+    try:
+        outputs = run(join(parts))
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            return error
+        wrapped = RuntimeError(f"The model raised {type(error).__name__}.")
+        wrapped.__cause__ = error
+        return wrapped
+    rows = count_rows(parts)
+    is_whole = len(parts) == 1 and rows == parts[0][0].rows
+    for name, values in outputs.items():
+        if not is_whole and values.shape[:1] != (rows,):
+            return ServiceError(f"The model answered {rows} rows with shape {values.shape} in `{name}`.")
+    return outputs
+
+
+def count_values(ticket: Ticket[T], rows: int) -> int:
+    """How many values `rows` rows of a ticket's shape hold."""
+    return sum([values.size for values in ticket.inputs.values()]) * rows // ticket.rows
+
+
+def _rows(tensors: Tensors, start: int, stop: int) -> Tensors:
+    return {name: values[start:stop] for name, values in tensors.items()}
