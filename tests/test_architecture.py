@@ -99,7 +99,16 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.tickets",
         "models.manifest",
     ),
-    "service.server": ("service.engine", "service.settings"),
+    "service.connection": (),
+    "service.fast_lane": (
+        "service.connection",
+        "service.errors",
+        "service.inference",
+        "service.tickets",
+        "service.protocols.json_rows",
+        "service.protocols.predict",
+    ),
+    "service.server": ("service.connection", "service.engine", "service.fast_lane", "service.settings"),
     "service": ("service", "models.artifact", "models.manifest", "models.store", "models.command_line"),
 }
 """The longest prefix of a module's name says which of ours it may import."""
