@@ -1,8 +1,8 @@
 """One client's connection: uvicorn's own, with limits on how long a client may keep it waiting.
 
 uvicorn closes a connection that has been idle after an answer, and no other: half a request, or a client that does not
-read its answers, would hold a connection for ever. Nothing here costs a timer for each request. A connection knows when
-its patience ends, and the server looks at all of them once a second.
+read its answers, would hold a connection for ever. Nothing here costs a timer for each request: a connection counts its
+steps, and the server looks at all of them once a second for those that make none.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import asyncio
 import logging
 import math
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import orjson
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 _log = logging.getLogger(__name__)
@@ -29,35 +31,42 @@ class ConnectionLimits:
     max_body_bytes: int
 
 
+class Awaits(Enum):
+    """What a connection is waiting for."""
+
+    NEXT_REQUEST = "the next request"
+    REST_OF_REQUEST = "the rest of a request"
+    ANSWER = "an answer of ours"
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's connection with `ConnectionLimits`. Made by uvicorn, which gives all but the limits."""
 
     def __init__(self, *, limits: ConnectionLimits, **given: Any) -> None:
         super().__init__(**given)
         self.limits = limits
-        self.deadline = math.inf
+        self.awaits = Awaits.NEXT_REQUEST
+        self.steps = 0
+        self._seen: tuple[int, int] | None = None
+        self._seen_at = 0.0
         self._is_in_head = False
-        self.is_receiving = False
         self._head_bytes = 0
         self._chunk_bytes = 0
-        self._unsent_bytes = 0
 
-    def close_if_overdue(self, now: float) -> None:
+    def look_at(self, now: float) -> None:
         """Ends the connection if its client has kept it waiting too long. Called by the server once a second."""
-        if self.flow.write_paused:
-            unsent = self.transport.get_write_buffer_size()
-            if unsent != self._unsent_bytes:  # it reads, however slowly
-                self._unsent_bytes = unsent
-                self.deadline = now + self.limits.client_timeout
-        if now >= self.deadline and not self.transport.is_closing():
-            _log.debug("%s was too slow.", self.client)
-            # `close` would wait for the client to read what is still to be sent.
-            self.transport.abort()
+        # What is unsent shows whether a client reads, however slowly.
+        seen = (self.steps, self.transport.get_write_buffer_size())
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, now
+        elif now - self._seen_at >= self._patience() and not self.transport.is_closing():
+            _log.debug("%s has kept us waiting for too long.", self.client)
+            self.transport.abort()  # `close` would wait for it to read what is still to be sent
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        """Begins to wait for the first request."""
+        """Begins to read."""
         super().connection_made(transport)
-        self.be_patient(self.limits.keep_alive_timeout)
+        self.flow = _Flow(self)
 
     def data_received(self, data: bytes) -> None:
         """Takes what has come in, and refuses a head that grows too long."""
@@ -66,11 +75,11 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if was_in_head and self._is_in_head:
             self._head_bytes += len(data)
-            if self._head_bytes > self.limits.max_header_bytes:
+            if self._head_bytes > self.limits.max_header_bytes and not self.transport.is_closing():
                 self._refuse_head()
 
     def on_message_begin(self) -> None:
-        """The first byte of a request: all of it must be here in time."""
+        """The first byte of a request."""
         self.begin_message()
         super().on_message_begin()
 
@@ -80,43 +89,31 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request has arrived; its answer may take as long as the engine allows."""
+        """The request has arrived."""
         self.end_message()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """An answer has been written. A client that does not read it may send nothing more."""
+        """An answer of the application has been written."""
         super().on_response_complete()
-        if self.flow.write_paused:
-            self.flow.pause_reading()
+        self.end_answer()
 
     def pause_writing(self) -> None:
-        """The client reads too slowly: takes no more requests from it, and waits for a while."""
+        """The client does not read its answers: takes no more requests from it."""
         super().pause_writing()
         self.flow.pause_reading()
-        self._unsent_bytes = self.transport.get_write_buffer_size()
-        self.be_patient(self.limits.client_timeout)
 
     def resume_writing(self) -> None:
-        """The client has read most of what there was."""
+        """The client has read most of them."""
         super().resume_writing()
-        self.deadline = math.inf
-        if self.is_receiving:
-            self.be_patient(self.limits.client_timeout)
-        elif self.cycle is None or self.cycle.response_complete:
-            self.be_patient(self.limits.keep_alive_timeout)
-        if not self.pipeline:
-            self.flow.resume_reading()
-
-    def be_patient(self, seconds: float) -> None:
-        """Waits no longer than that for what must come next."""
-        self.deadline = self.loop.time() + seconds
+        self.flow.resume_reading()
 
     def begin_message(self) -> None:
-        """Notes that a request has begun to arrive."""
-        self._is_in_head = self.is_receiving = True
+        """Notes that a request has begun to arrive: all of it must be here in time."""
+        self.awaits = Awaits.REST_OF_REQUEST
+        self.steps += 1
+        self._is_in_head = True
         self._head_bytes = 0
-        self.be_patient(self.limits.client_timeout)
 
     def end_head(self) -> None:
         """Notes that a head has arrived, and refuses one that is too long; most are too short to be counted."""
@@ -128,19 +125,48 @@ class Connection(HttpToolsProtocol):
                 raise ValueError("The head is too long.")  # which ends the parsing
 
     def end_message(self) -> None:
-        """Notes that a request has arrived."""
-        self.is_receiving = False
-        self.deadline = math.inf
+        """Notes that a request has arrived. Its answer may take as long as the engine allows."""
+        has_been_answered = self.cycle is None or self.cycle.response_complete  # which may be before it has arrived
+        self.awaits = Awaits.NEXT_REQUEST if has_been_answered else Awaits.ANSWER
+        self.steps += 1
+
+    def end_answer(self) -> None:
+        """Notes that an answer has been written."""
+        if self.awaits is Awaits.ANSWER and self.cycle.response_complete:
+            self.awaits = Awaits.NEXT_REQUEST
+        self.steps += 1
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is no HTTP, unless the connection has been refused already."""
         if not self.transport.is_closing():
             super().send_400_response(msg)
 
+    def _patience(self) -> float:
+        """How long nothing may happen."""
+        if self.flow.write_paused or self.awaits is Awaits.REST_OF_REQUEST:
+            return self.limits.client_timeout
+        return self.limits.keep_alive_timeout if self.awaits is Awaits.NEXT_REQUEST else math.inf
+
     def _refuse_head(self) -> None:
-        message = f"The request's head may have at most {self.limits.max_header_bytes} bytes. Send fewer headers."
+        message = f"The head of a request may have at most {self.limits.max_header_bytes} bytes. Send fewer headers."
         body = orjson.dumps({"error": message})
         lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         lines.append(b"content-length: %d\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n" % len(body))
         self.transport.write(b"".join([STATUS_LINE[431], *lines, body]))
         self.transport.close()
+
+
+class _Flow(FlowControl):
+    """Reads no more while answers are unread or requests wait for their turn.
+
+    uvicorn's reads on with each answer and each request that it starts, so a client that sends without waiting would
+    fill the memory.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.transport)
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        if not self.write_paused and not self._connection.pipeline:
+            super().resume_reading()

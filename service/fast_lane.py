@@ -63,11 +63,16 @@ class _Answer(NamedTuple):
 class _Request:
     """A request in the lane. uvicorn's code takes it for one of its own cycles, of which it has the attributes."""
 
-    __slots__ = (
-        "answer", "body", "connection", "disconnected", "has_arrived", "has_started", "is_last", "keep_alive", "plan",
-        "response_complete", "target", "ticket", "timeout", "url",
-    )  # fmt: skip
     message_event = asyncio.Event()  # uvicorn sets it when the client leaves; nobody waits for it here
+    has_arrived = False
+    has_started = False
+    is_last = False
+    disconnected = False
+    response_complete = False
+    body: bytes | bytearray = b""
+    plan: PredictPlan | None = None
+    ticket: Ticket[InferenceResponse] | None = None
+    answer: _Answer | None = None
 
     def __init__(self, connection: FastLane, target: _Target, timeout: str | None, *, keep_alive: bool) -> None:
         self.connection = connection
@@ -75,11 +80,6 @@ class _Request:
         self.target = target
         self.timeout = timeout
         self.keep_alive = keep_alive
-        self.body: bytes | bytearray = b""
-        self.has_arrived = self.has_started = self.is_last = self.response_complete = self.disconnected = False
-        self.plan: PredictPlan | None = None
-        self.ticket: Ticket[InferenceResponse] | None = None
-        self.answer: _Answer | None = None
 
     def done(self, result: InferenceResponse | BaseException) -> None:
         """Called by the engine, once, unless the ticket has been cancelled."""
@@ -194,10 +194,9 @@ class FastLane(Connection):
 
     def _leave_to_uvicorn(self) -> None:
         """Lets uvicorn see the head from its beginning."""
-        url, headers, deadline = self.url, self.headers, self.deadline
-        expects_100_continue = self.expect_100_continue
+        url, headers, expects_100_continue = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
-        self.url, self.expect_100_continue, self.deadline = url, expects_100_continue, deadline
+        self.url, self.expect_100_continue = url, expects_100_continue
         self.headers.extend(headers)  # the scope has this very list
         super().on_headers_complete()
 
@@ -247,10 +246,8 @@ class FastLane(Connection):
                 break
             else:
                 break
-        if not pipeline and not self.flow.write_paused:
-            self.flow.resume_reading()
-        if self.cycle.response_complete and not self.is_receiving:
-            self.be_patient(self.limits.keep_alive_timeout)
+        self.flow.resume_reading()
+        self.end_answer()
 
     def _write(self, request: _Request) -> None:
         status, head, body = request.answer  # type: ignore[misc] # `_advance` has seen that there is one
