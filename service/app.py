@@ -19,8 +19,10 @@ from service.errors import ServiceError
 from service.exchange import RequestIds
 from service.limits import Limits, RequestLimits
 from service.metrics import Metrics
-from service.observer import Observer
+from service.observer import Observer, Observing
 from service.protocols import native
+from service.protocols.answers import example as example_of
+from service.protocols.predict import Predictor
 from service.repository import LoadRuntime, ModelRepository
 from service.runtimes import Runtime
 from service.settings import Settings
@@ -38,13 +40,14 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
         worker: This process, where it is one of several.
     """
     metrics = Metrics()
+    observing = Observing(metrics, RequestIds(), settings.access_log)
     share = worker.share(metrics.snapshot) if worker else None
 
     def load_keras(artifact: Artifact) -> Runtime:
         return runtimes.load("keras", artifact, settings.layers)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         engine = Engine(
             ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_keras, metrics),
             default_model=settings.default_model,
@@ -59,28 +62,25 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
             request_limits=RequestLimits(settings.max_rows, settings.max_elements),
             on_batch=metrics.on_batch,
         )
-        app.state.engine = engine
+        app.state.engine, app.state.predictor = engine, Predictor(engine, metrics)
         metrics.watch(lambda: metrics_page.state(engine))
         await engine.start()
         if worker and worker.is_replacement:  # the others answer meanwhile
             await engine.wait_for_first_look()
         async with share.kept_up_to_date() if share else nullcontext():
-            yield
+            # Which uvicorn hands to each of its connections.
+            yield {"predictor": app.state.predictor, "observing": observing}
         await engine.stop()
 
     # /docs brings its own scripts, so the page needs no internet and no third party learns of its use.
     app = FastAPIOffline(title="Layerserve", description=_DESCRIPTION, lifespan=lifespan)
     app.state.settings = settings
-    app.state.metrics = metrics
-    app.state.request_ids = RequestIds()
     app.state.snapshot = share.of_all_workers if share else metrics.snapshot
     app.include_router(native.router)
     app.include_router(metrics_page.router)
     errors.install(app)
     inner = app.build_middleware_stack
-    app.build_middleware_stack = lambda: Observer(  # type: ignore[method-assign] # add_middleware would put it inside
-        inner(), metrics, app.state.request_ids, access_log=settings.access_log
-    )
+    app.build_middleware_stack = lambda: Observer(inner(), observing)  # type: ignore[method-assign] # outside of all else
     app.openapi = _with_examples(app, app.openapi)  # type: ignore[method-assign] # FastAPI's documented way
     return app
 
@@ -95,7 +95,7 @@ def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Calla
         except (AttributeError, ServiceError):  # not started, nothing loaded, or several models
             return bare
         filled = copy.deepcopy(bare)
-        example = native.example(metadata)
+        example = example_of(metadata)
         values = {"name": metadata.name, "version": str(metadata.version)}
         for path in filled["paths"].values():
             for operation in path.values():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from models.golden import Golden
 from models.manifest import Signature
@@ -24,9 +25,12 @@ _log = logging.getLogger(__name__)
 Done = Callable[[InferenceResponse | BaseException], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelMetadata:
-    """What is known of a model that serves: its version, signature, a worked example, and how it came about."""
+    """What is known of a model that serves: its version, signature, a worked example, and how it came about.
+
+    There is one for each loaded version, as long as it is loaded: what a door prepares for a version may hang on it.
+    """
 
     name: str
     version: int
@@ -71,6 +75,7 @@ class Engine:
         self._first_look = asyncio.Event()
         self._is_draining = False
         self._request_limits = request_limits
+        self._metadata: WeakKeyDictionary[LoadedModel, ModelMetadata] = WeakKeyDictionary()
 
     async def start(self) -> None:
         """Begins to load, and returns at once. `unready_reason` says when that is done."""
@@ -146,16 +151,10 @@ class Engine:
             NotReady: nothing of that name is loaded yet.
         """
         model = self._find(name, version)
-        manifest = model.artifact.manifest
-        return ModelMetadata(
-            name=manifest.name,
-            version=manifest.version,
-            runtime=model.runtime.name,
-            signature=manifest.signature,
-            golden=model.golden,
-            metrics=manifest.metrics,
-            created_at=manifest.created_at.isoformat(),
-        )
+        metadata = self._metadata.get(model)
+        if metadata is None:
+            metadata = self._metadata[model] = _metadata_of(model)
+        return metadata
 
     def submit(self, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         """Takes in a request. One version answers all of its rows, also if it is replaced meanwhile.
@@ -254,6 +253,19 @@ class Engine:
 
     def _known(self) -> str:
         return ", ".join(self._repository.names()) or "none"
+
+
+def _metadata_of(model: LoadedModel) -> ModelMetadata:
+    manifest = model.artifact.manifest
+    return ModelMetadata(
+        name=manifest.name,
+        version=manifest.version,
+        runtime=model.runtime.name,
+        signature=manifest.signature,
+        golden=model.golden,
+        metrics=manifest.metrics,
+        created_at=manifest.created_at.isoformat(),
+    )
 
 
 def _settle(answer: asyncio.Future[InferenceResponse], result: InferenceResponse | BaseException) -> None:

@@ -91,9 +91,27 @@ class DeadlineExceeded(ServiceError):  # noqa: N818
     status = 504
 
 
+UNFORESEEN = "The service failed on this request. Its log says why."
+"""What a caller is told of an error that is none of the above."""
+
+
+def error_body(message: str) -> bytes:
+    """The body that carries an error."""
+    return orjson.dumps({"error": message})
+
+
+def log_error(method: str, path: str, error: ServiceError) -> None:
+    """Logs what is not the caller's mistake."""
+    if error.status >= 500:
+        is_passing = isinstance(error, NotReady | DeadlineExceeded)
+        level, fault = (logging.INFO, None) if is_passing else (logging.ERROR, error)
+        # Quoted, since a client chose part of it and a line break would look like another event.
+        _log.log(level, "%s %r: %d %r", method, path, error.status, str(error), exc_info=fault)
+
+
 def render(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """The answer that carries an error."""
-    return Response(orjson.dumps({"error": message}), status, headers, media_type="application/json")
+    return Response(error_body(message), status, headers, media_type="application/json")
 
 
 def install(app: FastAPI) -> None:
@@ -108,12 +126,7 @@ def install(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
     Exchange.of(request.scope).error = str(error)
-    if error.status >= 500:
-        is_passing = isinstance(error, NotReady | DeadlineExceeded)
-        level, fault = (logging.INFO, None) if is_passing else (logging.ERROR, error)
-        # Quoted, since a client chose part of it and a line break would look like another event.
-        path = request.scope["path"]
-        _log.log(level, "%s %r: %d %r", request.method, path, error.status, str(error), exc_info=fault)
+    log_error(request.method, request.scope["path"], error)
     return render(error.status, str(error), error.headers)
 
 
@@ -142,4 +155,4 @@ async def _client_left(request: Request, error: Exception) -> Response:  # noqa:
 
 
 async def _unforeseen_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - uvicorn logs it
-    return render(500, "The service failed on this request. Its log says why.")
+    return render(500, UNFORESEEN)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
@@ -67,6 +69,16 @@ class JsonFormatter(logging.Formatter):
         if exception := _traceback(self, record):
             event["exception"] = exception
         return json.dumps(event)  # the standard library's, since a path may hold lone surrogates, which orjson refuses
+
+
+@contextmanager
+def request_id(value: str) -> Iterator[None]:
+    """Gives every line that is logged in the block this id."""
+    token = REQUEST_ID.set(value)
+    try:
+        yield
+    finally:
+        REQUEST_ID.reset(token)
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:

@@ -7,7 +7,7 @@ and a second signal ends at once; both end with another code. SIGHUP looks at th
 
 from __future__ import annotations
 
-import functools
+import asyncio
 import logging
 import math
 import os
@@ -17,14 +17,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.connection import Connection, ConnectionLimits
 from service.engine import Engine
-from service.http_protocol import BoundedHttpProtocol
+from service.fast_lane import FastLane
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -36,15 +38,20 @@ class Server(uvicorn.Server):
     """uvicorn's server, which would close its listeners on SIGTERM at once and die by the signal it caught."""
 
     def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None] | None = None) -> None:
-        protocol = functools.partial(
-            BoundedHttpProtocol,
-            max_connections=settings.max_connections,
+        limits = ConnectionLimits(
+            keep_alive_timeout=settings.keep_alive_timeout,
+            client_timeout=settings.client_timeout,
             max_header_bytes=settings.max_header_bytes,
+            max_body_bytes=settings.max_body_bytes,
+            max_connections=settings.max_connections,
         )
         config = uvicorn.Config(
             app,
-            http=protocol,  # type: ignore[arg-type] # uvicorn only calls it
+            http=partial(FastLane if settings.fast_lane else Connection, limits=limits),  # type: ignore[arg-type] # it is only called
             access_log=False,  # `service.observer` writes a better one
+            timeout_keep_alive=math.ceil(settings.keep_alive_timeout),
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
             log_config=None,
             log_level=settings.log_level,
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
@@ -101,6 +108,11 @@ class Server(uvicorn.Server):
         """Called by uvicorn ten times a second; says whether to stop listening."""
         if self._exit_at is not None and time.monotonic() >= self._exit_at:
             self.should_exit = True
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.look_at(now)
         return await super().on_tick(counter)
 
     def _handle_reload(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's signature

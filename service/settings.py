@@ -30,6 +30,18 @@ class Settings(BaseSettings):
         5.0, gt=0, le=86400, description="Seconds between looks at the folder for a new, pinned or withdrawn version."
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body.")
+    max_header_bytes: int = Field(64 * 2**10, ge=1024, le=2**20, description="Largest head of a request.")
+    keep_alive_timeout: float = Field(
+        75.0, gt=0, le=3600, description="Seconds that a connection may be idle before it is closed."
+    )
+    client_timeout: float = Field(
+        60.0, gt=0, le=3600, description="Seconds in which a request must arrive, and in which its client must read on."
+    )
+    fast_lane: bool = Field(
+        True, description="Answer plain predictions from the connection itself; the answers are the same without."
+    )
+    tls_certificate: Path | None = Field(None, description="File with the certificate chain, PEM, to serve HTTPS.")
+    tls_key: Path | None = Field(None, description="File with the certificate's private key, PEM.")
     max_batch_size: int = Field(
         64, ge=1, le=65536, description="Most rows that run at once; a longer request is cut into batches."
     )
@@ -45,9 +57,6 @@ class Settings(BaseSettings):
     max_rows: int = Field(100_000, ge=1, description="Most rows that one request may hold.")
     max_elements: int = Field(
         4 * 2**20, ge=1, description="Most values that the inputs of one request may hold, of all rows together."
-    )
-    max_header_bytes: int = Field(
-        32 * 2**10, ge=1024, description="Largest head of a request: its path and headers together."
     )
     max_connections: int = Field(
         1000, ge=1, description="Most open connections of a process; those beyond get 503, but for health and metrics."

@@ -32,7 +32,6 @@ def test_defaults_suit_a_laptop() -> None:
         ("request_timeout", "2", 2.0),
         ("max_rows", "10", 10),
         ("max_elements", "100", 100),
-        ("max_header_bytes", "2000", 2000),
         ("max_connections", "5", 5),
         ("workers", "4", 4),
         ("drain_delay", "5", 5.0),
