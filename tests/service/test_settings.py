@@ -24,6 +24,12 @@ def test_defaults_suit_a_laptop() -> None:
         ("port", "9000", 9000),
         ("reload_interval", "0.5", 0.5),
         ("max_body_bytes", "1000", 1000),
+        ("max_header_bytes", "2000", 2000),
+        ("keep_alive_timeout", "5", 5.0),
+        ("client_timeout", "2.5", 2.5),
+        ("fast_lane", "false", False),
+        ("tls_certificate", "chain.pem", Path("chain.pem")),
+        ("tls_key", "key.pem", Path("key.pem")),
         ("max_batch_size", "8", 8),
         ("max_queue_size", "100", 100),
         ("max_queue_delay_ms", "1.5", 1.5),
@@ -36,7 +42,8 @@ def test_defaults_suit_a_laptop() -> None:
 def test_every_setting_comes_from_the_environment_or_a_flag(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
 ) -> None:
-    from_flag = parse(Settings, [f"--{name.replace('_', '-')}", text])
+    flag = name.replace("_", "-")
+    from_flag = parse(Settings, [f"--no-{flag}"] if text == "false" else [f"--{flag}", text])
     monkeypatch.setenv(f"LAYERSERVE_{name.upper()}", text)
     from_environment = parse(Settings, [])
     assert (getattr(from_flag, name), getattr(from_environment, name)) == (value, value)
