@@ -57,7 +57,7 @@ class Batcher(Generic[T]):
         executor: Runs what is dear; it must have `limits.threads` threads for this batcher alone.
         hold: Called when work arrives at an idle batcher; False means that the version is gone.
         release: Called when all work has ended, also in threads.
-        on_batch: Called after each run that answered.
+        on_batch: Called after each run that answered; it must not raise.
         loop: The event loop that all methods are called on; the running one if not given.
         clock: In seconds.
     """
@@ -97,6 +97,7 @@ class Batcher(Generic[T]):
         self._threads = Threads(
             run, self._end_thread, most=limits.threads, executor=executor, loop=self._loop, clock=clock
         )
+        self._cancel_one = self._cancel  # bound once, not for each ticket
         self._next_flush = Alarm(self._loop, self._flush)
         self._next_deadline = Alarm(self._loop, self._end_late_ones)
         self._failure = ""
@@ -149,7 +150,7 @@ class Batcher(Generic[T]):
             self._is_held = True
         now = self._clock()
         key = tuple([inputs[name].shape[1:] for name in self._ragged]) if self._ragged else ()
-        ticket = Ticket(inputs, rows, done, self._cancel, now, now + timeout, key)
+        ticket = Ticket(inputs, rows, done, self._cancel_one, now, now + timeout, key)
         queue.add(ticket)
         self._open[ticket] = None
         if ticket.deadline < self._next_deadline.at:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
@@ -21,7 +20,7 @@ class RowQueue(Generic[T]):
     __slots__ = ("_groups", "rows")
 
     def __init__(self) -> None:
-        self._groups: OrderedDict[tuple[tuple[int, ...], ...], OrderedDict[Ticket[T], None]] = OrderedDict()
+        self._groups: dict[tuple[tuple[int, ...], ...], dict[Ticket[T], None]] = {}
         self.rows = 0
         """Those that have not been taken out."""
 
@@ -33,7 +32,7 @@ class RowQueue(Generic[T]):
         """Lets a ticket wait behind the others of its key."""
         group = self._groups.get(ticket.key)
         if group is None:
-            group = self._groups[ticket.key] = OrderedDict()
+            group = self._groups[ticket.key] = {}
         group[ticket] = None
         self.rows += ticket.rows
 
@@ -56,23 +55,23 @@ class RowQueue(Generic[T]):
         key, group = next(iter(self._groups.items()))
         parts: list[Part[T]] = []
         space = most_rows
-        while group and space:
-            ticket, _ = group.popitem(last=False)
+        for ticket in group:
             start, count = ticket.taken, ticket.rows - ticket.taken
             if count > space:
-                group[ticket] = None
-                if count <= most_rows:
-                    group.move_to_end(ticket, last=False)
+                if count <= most_rows or not space:  # it fits the next batch whole, or must wait for its turn
                     break
                 count = space
             ticket.taken = start + count
             space -= count
             parts.append((ticket, start, start + count))
         self.rows -= most_rows - space
+        for ticket, _, stop in parts:
+            del group[ticket]
+            if stop < ticket.rows:
+                group[ticket] = None
+        del self._groups[key]
         if group:
-            self._groups.move_to_end(key)
-        else:
-            del self._groups[key]
+            self._groups[key] = group
         return parts
 
     def take_one(self) -> list[Part[T]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import accumulate, pairwise
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -75,17 +76,19 @@ def join(parts: list[Part[T]]) -> Tensors:
     }
 
 
-def split(outputs: Tensors, parts: list[Part[T]]) -> Iterator[Tensors]:
+def split(outputs: Tensors, parts: list[Part[T]]) -> Iterable[Tensors]:
     """The outputs of each part, as views of the batch's: who keeps one keeps at most a batch's answers alive."""
     if len(parts) == 1:
-        yield outputs
-        return
-    columns = list(outputs.items())
-    begin = 0
-    for _, start, stop in parts:
-        end = begin + stop - start
-        yield {name: values[begin:end] for name, values in columns}
-        begin = end
+        return [outputs]
+    names = list(outputs)
+    if count_rows(parts) == len(parts):  # iterating over an array is the quickest way to its rows
+        columns = [list(values[:, np.newaxis]) for values in outputs.values()]
+    else:
+        ends = list(accumulate([stop - start for _, start, stop in parts], initial=0))
+        columns = [[values[i:j] for i, j in pairwise(ends)] for values in outputs.values()]
+    if len(names) == 1:
+        return [{names[0]: values} for values in columns[0]]
+    return [dict(zip(names, answer, strict=True)) for answer in zip(*columns, strict=True)]
 
 
 def assemble(ticket: Ticket[T], start: int, outputs: Tensors) -> Tensors | None:
@@ -105,18 +108,23 @@ def attempt(run: Run, parts: list[Part[T]]) -> Tensors | Exception:
     """Runs a batch; whatever a model's own code raises comes back as something that a future can carry."""
     try:
         outputs = run(join(parts))
+        _check_rows(outputs, parts)
+        return outputs
     except BaseException as error:
         if isinstance(error, Exception) and not isinstance(error, StopIteration):
             return error
         wrapped = RuntimeError(f"The model raised {type(error).__name__}.")
         wrapped.__cause__ = error
         return wrapped
+
+
+def _check_rows(outputs: Tensors, parts: list[Part[T]]) -> None:
+    """Where outputs are to be split or put together, axis 0 must be the rows; a whole request's are its own affair."""
     rows = count_rows(parts)
     is_whole = len(parts) == 1 and rows == parts[0][0].rows
     for name, values in outputs.items():
         if not is_whole and values.shape[:1] != (rows,):
-            return ServiceError(f"The model answered {rows} rows with shape {values.shape} in `{name}`.")
-    return outputs
+            raise ServiceError(f"The model answered {rows} rows with shape {values.shape} in `{name}`.")
 
 
 def count_values(ticket: Ticket[T], rows: int) -> int:
