@@ -57,7 +57,7 @@ class Batcher(Generic[T]):
         executor: Runs what is dear; it must have `limits.threads` threads for this batcher alone.
         hold: Called when work arrives at an idle batcher; False means that the version is gone.
         release: Called when all work has ended, also in threads.
-        on_batch: Called after each run that answered.
+        on_batch: Called after each run that answered; it must not raise.
         loop: The event loop that all methods are called on; the running one if not given.
         clock: In seconds.
     """

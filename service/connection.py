@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import orjson
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.errors import render
+from service.errors import error_body, render
 
 _log = logging.getLogger(__name__)
 _ALWAYS_ANSWERED = {"/health/live", "/health/ready", "/metrics"}
@@ -51,7 +50,12 @@ class Awaits(Enum):
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection with `ConnectionLimits`. Made by uvicorn, which gives all but the limits."""
+    """uvicorn's connection with `ConnectionLimits`. Made by uvicorn, which gives all but the limits.
+
+    Attributes:
+        is_closing_soon: Whether `app` refuses what comes next, since there are too many connections or the head is too
+            long. Then nothing but `app` may answer.
+    """
 
     def __init__(self, *, limits: ConnectionLimits, **given: Any) -> None:
         super().__init__(**given)
@@ -63,8 +67,8 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = False
         self._head_bytes = 0
         self._chunk_bytes = 0
-        self._is_refused = False
-        self.is_surplus = False
+        self._is_lingering = False
+        self.is_closing_soon = False
 
     def look_at(self, now: float) -> None:
         """Ends the connection if its client has kept it waiting too long. Called by the server once a second."""
@@ -81,12 +85,12 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(self)
         if len(self.connections) > self.limits.max_connections:
-            self.is_surplus = True
+            self.is_closing_soon = True
             self.app = self._refuse_but_health
 
     def data_received(self, data: bytes) -> None:
         """Takes what has come in, and refuses a head that grows too long."""
-        if self._is_refused:
+        if self._is_lingering:
             return
         was_in_head = self._is_in_head
         self._chunk_bytes = len(data)
@@ -139,8 +143,8 @@ class Connection(HttpToolsProtocol):
         if self._head_bytes + self._chunk_bytes > self.limits.max_header_bytes:
             length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if length > self.limits.max_header_bytes:
-                self._refuse_head()
-                raise ValueError("The head is too long.")  # which ends the parsing
+                self.is_closing_soon = True
+                self.app = render(431, self._too_long(), {"connection": "close"})  # which waits for its turn
 
     def end_message(self) -> None:
         """Notes that a request has arrived. Its answer may take as long as the engine allows."""
@@ -156,26 +160,28 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is no HTTP, unless the connection has been refused already."""
-        if not self._is_refused:
+        if not self._is_lingering:
             super().send_400_response(msg)
 
     def _patience(self) -> float:
         """How long nothing may happen."""
         if self.flow.write_paused or self.awaits is Awaits.REST_OF_REQUEST:
             return self.limits.client_timeout
-        if self.is_surplus:
-            return _SURPLUS_SECONDS
-        return self.limits.keep_alive_timeout if self.awaits is Awaits.NEXT_REQUEST else math.inf
+        if self.awaits is Awaits.ANSWER:
+            return math.inf
+        return _SURPLUS_SECONDS if self.is_closing_soon else self.limits.keep_alive_timeout
 
     def _refuse_head(self) -> None:
-        message = f"The head of a request may have at most {self.limits.max_header_bytes} bytes. Send fewer headers."
-        body = orjson.dumps({"error": message})
+        body = error_body(self._too_long())
         lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         lines.append(b"content-length: %d\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n" % len(body))
         self.transport.write(b"".join([STATUS_LINE[431], *lines, body]))
         # Closing while more is coming in would reset the connection, and the client might never see the answer.
-        self._is_refused = True
+        self._is_lingering = True
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _too_long(self) -> str:
+        return f"The head of a request may have at most {self.limits.max_header_bytes} bytes. Send fewer headers."
 
     async def _refuse_but_health(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in _ALWAYS_ANSWERED:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
-_RISE = 1 / 8
+_REMEMBERED_RUNS = 8
 
 
 class Cost:
@@ -12,31 +13,27 @@ class Cost:
 
     Sizes are kept by powers of two, since what a batch costs is no straight line: some runtimes pad, some start
     threads at a certain size. A size that was never seen is guessed from its neighbours, too high rather than too low.
-    An estimate falls at once and rises by an eighth of the difference, so that a run which the machine held up does not
-    count as a slow model, while one that is ten times too slow does.
+    Of each size the shortest of the last eight runs counts: a busy machine makes runs look longer, nothing makes them
+    look shorter.
     """
 
-    __slots__ = ("_seconds",)
+    __slots__ = ("_runs",)
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
+        self._runs: dict[int, deque[float]] = {}
 
     def learn(self, size: int, seconds: float) -> None:
         """Takes in a run of `size` values."""
         power = size.bit_length()
-        known = self._seconds.get(power)
-        if known is None or seconds < known:
-            self._seconds[power] = seconds
-        else:
-            self._seconds[power] = known + (seconds - known) * _RISE
+        if power not in self._runs:
+            self._runs[power] = deque(maxlen=_REMEMBERED_RUNS)
+        self._runs[power].append(seconds)
 
     def estimate(self, size: int) -> float:
         """Seconds that a run of `size` values takes; infinity where nothing is known."""
         power = size.bit_length()
-        known = self._seconds.get(power)
-        if known is not None:
-            return known
-        guesses = [
-            seconds if other > power else seconds * 2.0 ** (power - other) for other, seconds in self._seconds.items()
-        ]
+        runs = self._runs.get(power)
+        if runs:
+            return min(runs)
+        guesses = [min(runs) * 2.0 ** max(0, power - other) for other, runs in self._runs.items()]
         return min(guesses, default=math.inf)

@@ -73,11 +73,11 @@ class FastLane(Connection):
 
     def on_headers_complete(self) -> None:
         """Decides which way the request goes."""
+        self.end_head()
         request = self._enter()
         if request is None:
             self._leave_to_uvicorn()
             return
-        self.end_head()
         self._arriving = request
         previous: Any = self.cycle
         self.cycle = request  # type: ignore[assignment] # it has all that uvicorn asks of a cycle
@@ -148,7 +148,7 @@ class FastLane(Connection):
         media_type = found.get(b"content-type", _MEDIA_TYPE)
         is_json = media_type == _MEDIA_TYPE or media_type.partition(b";")[0].strip().lower() == _MEDIA_TYPE
         is_small = int(found.get(b"content-length", b"0")) <= self._longest_body
-        if not (is_json and is_small) or self.is_surplus:
+        if not (is_json and is_small) or self.is_closing_soon:
             return None
         timeout = found[_TIMEOUT].decode("latin-1") if _TIMEOUT in found else None
         given_id = self._observing.request_ids.choose(found.get(_ID))

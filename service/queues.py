@@ -14,7 +14,10 @@ from service.limits import Limits
 from service.repository import LoadedModel, ModelRepository
 
 OnBatch = Callable[[str, int, int, float, float, int], None]
-"""Called after each run: model, version, rows, seconds that its first request waited, seconds it ran, requests."""
+"""Called after each run: model, version, rows, seconds that its first request waited, seconds it ran, requests.
+
+It must not raise.
+"""
 
 
 class Queues:
@@ -42,9 +45,10 @@ class Queues:
 
     def _make(self, model: LoadedModel) -> Batcher[InferenceResponse]:
         manifest, runtime = model.artifact.manifest, model.runtime
+        who = (manifest.signature, manifest.name, manifest.version, runtime.name)
 
         def answer(outputs: Tensors) -> InferenceResponse:
-            return InferenceResponse(outputs, manifest.signature, manifest.name, manifest.version, runtime.name)
+            return InferenceResponse(outputs, *who)
 
         model.batcher = Batcher(
             runtime.run,

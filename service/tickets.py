@@ -108,18 +108,23 @@ def attempt(run: Run, parts: list[Part[T]]) -> Tensors | Exception:
     """Runs a batch; whatever a model's own code raises comes back as something that a future can carry."""
     try:
         outputs = run(join(parts))
+        _check_rows(outputs, parts)
+        return outputs
     except BaseException as error:
         if isinstance(error, Exception) and not isinstance(error, StopIteration):
             return error
         wrapped = RuntimeError(f"The model raised {type(error).__name__}.")
         wrapped.__cause__ = error
         return wrapped
+
+
+def _check_rows(outputs: Tensors, parts: list[Part[T]]) -> None:
+    """Where outputs are to be split or put together, axis 0 must be the rows; a whole request's are its own affair."""
     rows = count_rows(parts)
     is_whole = len(parts) == 1 and rows == parts[0][0].rows
     for name, values in outputs.items():
         if not is_whole and values.shape[:1] != (rows,):
-            return ServiceError(f"The model answered {rows} rows with shape {values.shape} in `{name}`.")
-    return outputs
+            raise ServiceError(f"The model answered {rows} rows with shape {values.shape} in `{name}`.")
 
 
 def count_values(ticket: Ticket[T], rows: int) -> int:

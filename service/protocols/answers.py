@@ -13,6 +13,8 @@ from service.errors import InvalidRequest, ServiceError
 from service.inference import InferenceResponse
 from service.protocols.tensors import encode
 
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
 
 class AnswerEncoder:
     """Writes the answers that one version gives. `headers` says who gave them, and `head` the same as lines of HTTP."""
@@ -22,6 +24,8 @@ class AnswerEncoder:
         self.headers = {"x-model-name": model, "x-model-version": str(version), "x-runtime": runtime}
         self.head = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in self.headers.items())
         self._model = model
+        only = signature.outputs[0] if len(signature.outputs) == 1 else None
+        self._only_numbers = only.name if only and only.dtype != "string" else None
         self._tail = b"," + dump({"model": model, "version": version})[1:]
 
     @classmethod
@@ -36,7 +40,13 @@ class AnswerEncoder:
             InvalidRequest: labels are asked for, and the model is no classifier with labels.
             ServiceError: the model answered with what JSON cannot carry.
         """
-        rows = dump(_labelled(self._model, outputs, self.signature) if labels else _rows(outputs, self.signature))
+        if labels:
+            rows = dump(_labelled(self._model, outputs, self.signature))
+        elif self._only_numbers is not None:
+            values = outputs[self._only_numbers]
+            rows = orjson.dumps(values if values.flags.c_contiguous else values.copy(), None, _NUMPY)
+        else:
+            rows = dump(_rows(outputs, self.signature))
         # orjson writes NaN and Infinity as null, so an answer without null needs no look at each number.
         if b"null" in rows:
             _check_finite(outputs)
@@ -71,7 +81,7 @@ def example_request(metadata: ModelMetadata) -> Any:
 
 def dump(content: Any) -> bytes:
     """JSON of Python's values and NumPy's arrays."""
-    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(content, option=_NUMPY)
 
 
 def _check_finite(outputs: Tensors) -> None:

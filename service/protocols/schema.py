@@ -104,10 +104,18 @@ PREDICT: dict[str, Any] = {
         **_ANY_OTHER,
     },
     "openapi_extra": {
+        "parameters": [
+            {
+                "name": "X-Request-Timeout-Ms",
+                "in": "header",
+                "description": "Milliseconds in which to answer, else 504; at most the service's own limit.",
+                "schema": {"type": "integer", "minimum": 1, "maximum": 10**9},
+            }
+        ],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": PredictRequest.model_json_schema()}},
-        }
+        },
     },
 }
 MODELS: dict[str, Any] = {"tags": ["models"], "response_model": ModelList}

@@ -99,7 +99,7 @@ class Wire:
         return self
 
     def answer(self, *, has_body: bool = True) -> bytes:
-        """The next answer as it came, but for its date."""
+        """The next answer as it came, but for its date, and with one id for all that the server made."""
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             line = self.file.readline()
@@ -107,6 +107,7 @@ class Wire:
             head += line
         head, dates = re.subn(rb"\r\ndate: [^\r]*GMT", b"", head)
         assert dates == 1 or head.startswith((b"HTTP/1.1 100", b"HTTP/1.1 431"))
+        head = re.sub(rb"\r\nx-request-id: [0-9a-f]{12}-[0-9a-f]+\r\n", b"\r\nx-request-id: made\r\n", head)
         length = re.search(rb"content-length: (\d+)", head)
         return head + (self.file.read(int(length[1])) if length and has_body else b"")
 

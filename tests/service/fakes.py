@@ -12,7 +12,16 @@ import numpy as np
 
 from models.artifact import Artifact, file_paths, file_record
 from models.golden import Golden, write_golden
-from models.manifest import DatasetRecord, FormatRecord, Manifest, Signature, Tensors, TensorSpec, TrainingRecord
+from models.manifest import (
+    Certificate,
+    DatasetRecord,
+    FormatRecord,
+    Manifest,
+    Signature,
+    Tensors,
+    TensorSpec,
+    TrainingRecord,
+)
 from models.store import ArtifactStore
 
 Function = Callable[[Tensors, np.float32], Tensors]
@@ -113,6 +122,7 @@ class FakeRuntime:
         self.started = threading.Event()
         self.closed = threading.Event()
         self.times_closed = 0
+        self.batch_sizes: list[int] = []
 
     def hold(self) -> None:
         """Lets no run finish until `release`; `started` says when the next one has begun."""
@@ -126,6 +136,7 @@ class FakeRuntime:
         self.started.set()
         assert self._may_finish.wait(10), "nobody released the runtime"
         assert not self.times_closed, "run after close"
+        self.batch_sizes.append(len(next(iter(inputs.values()))))
         return self._function(inputs, self._factor)
 
     def close(self) -> None:
@@ -158,6 +169,10 @@ class FakeRuntimes:
         return self.loaded[-1]
 
 
+def certificate(batch_safe: bool) -> Certificate:
+    return Certificate(batch_safe=batch_safe, deterministic=True, finite=True, rows=2)
+
+
 def publish_fake(
     store: ArtifactStore,
     name: str = "demo",
@@ -165,8 +180,12 @@ def publish_fake(
     *,
     factor: float = 2.0,
     golden_factor: float | None = None,
+    batch_safe: bool | None = None,
 ) -> Artifact:
-    """Publishes the next version of `name`; with another `golden_factor`, one that contradicts its golden answers."""
+    """Publishes the next version of `name`; with another `golden_factor`, one that contradicts its golden answers.
+
+    Without `batch_safe` it has no certificate.
+    """
     model = MODELS[kind]
     answers = model.function(model.rows, np.float32(factor if golden_factor is None else golden_factor))
     with store.stage(name) as staging:
@@ -187,5 +206,6 @@ def publish_fake(
             ),
             layers={},
             environment={},
+            certificate=None if batch_safe is None else certificate(batch_safe),
         )
         return store.publish(staging, manifest)

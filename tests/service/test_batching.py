@@ -258,6 +258,18 @@ def test_long_request_with_a_bad_row_fails_once_and_its_other_rows_are_not_run(h
     assert (house.rows_run(), house.batcher.queued_rows) == ([[0, 1, 2, 3]], 0)
 
 
+@pytest.mark.parametrize("outputs", [None, {"y": [[1.0], [2.0]]}])
+def test_model_that_answers_no_arrays_fails_its_callers_and_nothing_else(outputs: Any) -> None:
+    house = House().build(run=lambda inputs: outputs)
+    callers = [house.ask(*range(5)), house.ask(2.0)]
+    for _ in range(9):
+        house.loop.settle()
+        if house.executor.waiting:
+            house.executor.work()
+    assert all(len(caller.results) == 1 for caller in callers)
+    assert house.batcher.problem() == ""
+
+
 @pytest.mark.parametrize("error", [StopIteration(), SystemExit(3), KeyboardInterrupt()])
 def test_whatever_a_model_raises_reaches_the_caller_as_an_exception(error: BaseException) -> None:
     def run(inputs: Tensors) -> Tensors:

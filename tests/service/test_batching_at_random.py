@@ -27,7 +27,6 @@ class Caller:
     results: list[Tensors | BaseException] = field(default_factory=list)
     ticket: Ticket[Tensors] | None = None
     has_left: bool = False
-    late: bool = False
 
 
 class Traffic(RuleBasedStateMachine):
@@ -118,6 +117,11 @@ class Traffic(RuleBasedStateMachine):
             assert not (caller.has_left and caller.results)
             for result in caller.results:
                 self.check(caller, result)
+
+    @invariant()
+    def version_is_held_while_it_runs(self) -> None:
+        if hasattr(self, "callers"):
+            assert self.holds == 1 if self.executor.waiting else self.holds in {0, 1}
 
     def check(self, caller: Caller, result: Tensors | BaseException) -> None:
         if isinstance(result, DeadlineExceeded):

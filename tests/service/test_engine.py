@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from models.manifest import Tensors
 from models.store import ArtifactStore
 from service.engine import Engine
-from service.errors import InvalidRequest, NotFound, NotReady
-from service.inference import InferenceRequest
+from service.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
+from service.inference import InferenceRequest, InferenceResponse
 from service.limits import Limits
-from service.repository import ModelRepository
+from service.repository import LoadedModel, ModelRepository
 from tests.service.fakes import FakeRuntimes, publish_fake
 from tests.service.waiting import wait_until
 
@@ -313,6 +314,154 @@ async def test_stop_waits_for_what_runs_and_closes_the_models(
         assert (await request).outputs["y"].tolist() == [[2.0, 4.0]]
         await stop
     assert runtimes.loaded[0].times_closed == 1
+
+
+async def collect(engine: Engine, requests: list[InferenceRequest]) -> list[InferenceResponse | BaseException]:
+    """What each request got, all submitted in one turn of the event loop."""
+    loop = asyncio.get_running_loop()
+    futures: list[asyncio.Future[InferenceResponse | BaseException]] = [loop.create_future() for _ in requests]
+    for request, future in zip(requests, futures, strict=True):
+        engine.submit(request, future.set_result)
+    return await asyncio.gather(*futures)
+
+
+@pytest.mark.parametrize(
+    ("batch_safe", "sizes"), [(True, [3]), (False, [1, 1, 1]), (None, [1, 1, 1])], ids=["safe", "unsafe", "unknown"]
+)
+async def test_callers_share_a_run_only_where_the_certificate_allows_it(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes, batch_safe: bool | None, sizes: list[int]
+) -> None:
+    publish_fake(store, batch_safe=batch_safe)
+    repository.reconcile()
+    runtimes.loaded[0].batch_sizes.clear()
+    requests = [InferenceRequest({"x": np.full((1, 2), number, np.float32)}) for number in range(3)]
+    responses = await collect(engine_of(repository), requests)
+    assert [r.outputs["y"].tolist() for r in responses if isinstance(r, InferenceResponse)] == [
+        [[0.0, 0.0]], [[2.0, 2.0]], [[4.0, 4.0]],
+    ]  # fmt: skip
+    assert runtimes.loaded[0].batch_sizes == sizes
+
+
+async def test_what_was_submitted_before_a_swap_is_answered_by_the_old_version_which_is_then_closed(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store, factor=2, batch_safe=True)
+    repository.reconcile()
+    engine, old = engine_of(repository), runtimes.loaded[0]
+    old.hold()
+    running = [asyncio.create_task(engine.infer(InferenceRequest(ROWS))) for _ in range(2)]
+    await happens(old.started.is_set)
+    queued = [asyncio.create_task(engine.infer(InferenceRequest(ROWS))) for _ in range(70)]
+    await asyncio.sleep(0)
+    publish_fake(store, factor=3, batch_safe=True)
+    await asyncio.to_thread(repository.reconcile)
+    after = asyncio.create_task(engine.infer(InferenceRequest(ROWS)))
+    old.release()
+    answers = {(r.version, float(r.outputs["y"][0, 0])) for r in await asyncio.gather(*running, *queued)}
+    assert answers == {(1, 2.0)}
+    assert (await after).version == 2
+    await happens(old.closed.is_set)
+
+
+async def test_version_that_is_replaced_while_it_is_looked_up_gives_way_to_the_next(
+    store: ArtifactStore, runtimes: FakeRuntimes
+) -> None:
+    class SwapsAtTheWorstMoment(ModelRepository):
+        def hold(self, model: LoadedModel) -> bool:
+            if len(runtimes.loaded) == 1:
+                publish_fake(store, factor=3)
+                self.reconcile()
+            return super().hold(model)
+
+    publish_fake(store, factor=2)
+    repository = SwapsAtTheWorstMoment(store, runtimes.load)
+    repository.reconcile()
+    response = await engine_of(repository).infer(InferenceRequest(ROWS))
+    assert (response.version, response.outputs["y"].tolist()) == (2, [[3.0, 6.0]])
+    assert runtimes.loaded[0].times_closed == 1
+
+
+async def test_swaps_under_load_answer_each_request_by_exactly_one_version(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store, factor=1, batch_safe=True)
+    repository.reconcile()
+    engine, swaps = engine_of(repository), 15
+
+    async def ask(seen: set[tuple[int, float]]) -> None:
+        while len(runtimes.loaded) <= swaps:
+            response = await engine.infer(InferenceRequest({"x": np.ones((3, 2), np.float32)}))
+            seen |= {(response.version, float(value)) for value in response.outputs["y"].ravel()}
+
+    def swap() -> None:
+        for factor in range(2, swaps + 2):
+            publish_fake(store, factor=factor, batch_safe=True)
+            repository.reconcile()
+
+    seen: set[tuple[int, float]] = set()
+    await asyncio.gather(asyncio.to_thread(swap), *(ask(seen) for _ in range(8)))
+    assert len(seen) > 1
+    assert all(version == factor for version, factor in seen)
+    await happens(lambda: [runtime.times_closed for runtime in runtimes.loaded] == [1] * swaps + [0])
+
+
+async def test_request_that_takes_too_long_is_told_so(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store)
+    repository.reconcile()
+    runtimes.loaded[0].hold()
+    with pytest.raises(DeadlineExceeded, match="The request was not answered within 10 ms"):
+        await engine_of(repository).infer(InferenceRequest(ROWS, timeout=0.01))
+    runtimes.loaded[0].release()
+
+
+async def test_model_that_hangs_makes_the_engine_unready_until_it_answers(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store)
+    limits = replace(LIMITS, request_timeout=0.01)
+    async with running(Engine(repository, default_model=None, reload_interval=NEVER, limits=limits)) as engine:
+        await happens(lambda: engine.unready_reason() is None)
+        runtimes.loaded[0].hold()
+        for _ in range(limits.threads):
+            with pytest.raises(DeadlineExceeded):
+                await engine.infer(InferenceRequest(ROWS))
+        await happens(lambda: engine.unready_reason() == "demo: It has not answered for 0 s.")
+        runtimes.loaded[0].release()
+        await happens(lambda: engine.unready_reason() is None)
+
+
+async def test_model_that_hangs_holds_up_no_other(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store, "ants")
+    publish_fake(store, "bees")
+    repository.reconcile()
+    engine = engine_of(repository)
+    runtimes.loaded[0].hold()
+    hanging = [asyncio.ensure_future(engine.infer(InferenceRequest(ROWS, "ants"))) for _ in range(5)]
+    assert (await engine.infer(InferenceRequest(ROWS, "bees"))).model == "bees"
+    runtimes.loaded[0].release()
+    await asyncio.gather(*hanging)
+
+
+async def test_observer_learns_of_each_run_and_rows_in_the_queue_can_be_read(
+    store: ArtifactStore, repository: ModelRepository
+) -> None:
+    publish_fake(store, batch_safe=True)
+    repository.reconcile()
+    batches: list[tuple[str, int, int, float, float, int]] = []
+    engine = Engine(
+        repository, default_model=None, reload_interval=NEVER, limits=LIMITS, on_batch=lambda *b: batches.append(b)
+    )
+    answers = asyncio.ensure_future(collect(engine, [InferenceRequest(ROWS)] * 3))
+    await asyncio.sleep(0)
+    assert engine.queued_rows() == {("demo", 1): 3}
+    await answers
+    [(model, version, rows, queued, ran, requests)] = batches
+    assert (model, version, rows, requests) == ("demo", 1, 3, 3)
+    assert min(queued, ran) >= 0
 
 
 async def test_engine_that_never_started_is_not_ready(repository: ModelRepository) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import ssl
 import subprocess
@@ -214,20 +215,51 @@ def test_failure_of_the_model_ends_the_connection_and_is_logged(
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("fast_lane", [True, False])
-def test_line_of_the_access_log_is_uvicorns(
-    store: ArtifactStore, caplog: pytest.LogCaptureFixture, fast_lane: bool
-) -> None:
+@pytest.mark.parametrize("header", [b"mine-1", b"not sane", b""])
+def test_request_id_is_chosen_alike(doors: tuple[Door, Door], header: bytes) -> None:
+    quick, slow, asked = both(doors, post(BODY, b"X-Request-Id: " + header))
+    assert (quick, asked) == (slow, 0)
+    assert (b"\r\nx-request-id: mine-1\r\n" in quick) == (header == b"mine-1")
+
+
+def test_access_log_is_the_same_either_way(store: ArtifactStore, caplog: pytest.LogCaptureFixture) -> None:
     publish_fake(store)
-    with caplog.at_level(logging.INFO), opened(store, fast_lane=fast_lane) as door, door.connect() as wire:
-        wire.send(post(BODY, path=b"/predict?labels=true"), post(BODY)).answer()
-        wire.answer()
-        port = wire.socket.getsockname()[1]
-        lines = [record.getMessage() for record in caplog.records if record.name == "uvicorn.access"]
-    assert lines == [
-        f'127.0.0.1:{port} - "POST /predict?labels=true HTTP/1.1" 400',
-        f'127.0.0.1:{port} - "POST /predict HTTP/1.1" 200',
-    ]
+    logs = []
+    for fast_lane in (True, False):
+        caplog.clear()
+        with (
+            caplog.at_level(logging.INFO),
+            opened(store, fast_lane=fast_lane, access_log=True) as door,
+            door.connect() as wire,
+        ):
+            wire.send(post(BODY, path=b"/predict?labels=true"), post(BODY), post(BODY, path=b"/models/no/predict"))
+            assert [wire.answer()[9:12] for _ in range(3)] == [b"400", b"200", b"404"]
+            wait_until(lambda: len(access_lines(caplog)) == 3)
+        logs.append(access_lines(caplog))
+    assert logs[0] == logs[1]
+    assert logs[0][1] == "POST '/predict' status=200 model=demo version=1 rows=1"
+
+
+def access_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    lines = [record.getMessage() for record in caplog.records if record.name == "service.access"]
+    return [re.sub(r" ms=[0-9.e-]+", "", line) for line in lines]
+
+
+def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
+    publish_fake(store, kind="broken")
+    counts = []
+    for fast_lane in (True, False):
+        with opened(store, fast_lane=fast_lane) as door:
+            for body in (BODY, BODY, b"{", b'{"instances":[[500,1]]}'):
+                with door.connect() as wire:
+                    wire.send(post(body)).answer()
+            with door.connect() as wire:
+                wire.send(post(BODY, path=b"/models/no/predict")).answer()
+                page = wire.send(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").answer().decode()
+        counts.append(sorted(re.findall(r"^(?:layerserve_requests_total|\w+_count)\{.*", page, flags=re.MULTILINE)))
+    assert counts[0] == counts[1]
+    assert any('status="200"' in line and line.endswith(" 2.0") for line in counts[0])
+    assert any("layerserve_codec_seconds_count" in line and line.endswith(" 2.0") for line in counts[0])
 
 
 def test_rows_of_a_client_who_hangs_up_leave_the_queue(store: ArtifactStore) -> None:
@@ -266,10 +298,11 @@ def test_shutdown_answers_what_is_in_flight_and_closes_what_is_idle(store: Artif
 
 def test_more_connections_than_allowed_are_told_so(store: ArtifactStore) -> None:
     publish_fake(store)
-    with opened(store) as door:
-        door.server.config.limit_concurrency = 1
-        with door.connect() as wire:
-            assert wire.send(post(BODY)).answer().startswith(b"HTTP/1.1 503 Service Unavailable")
+    with opened(store, max_connections=1) as door, door.connect() as first, door.connect() as second:
+        assert first.send(post(BODY)).answer().startswith(b"HTTP/1.1 200 OK")
+        assert second.send(LIVE).answer().startswith(b"HTTP/1.1 200 OK")
+        assert second.send(post(BODY)).answer().startswith(b"HTTP/1.1 503 Service Unavailable")
+        assert second.is_at_end()
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.store import ArtifactStore
+from service.engine import Engine
 from tests.service.fakes import MODELS, FakeRuntimes, publish_fake
 from tests.service.waiting import wait_until
 
 Serve = Callable[..., TestClient]
 
 EXAMPLE = 'A request that works: {"instances":[[1.0,2.0]]}'
+ROWS = {"instances": [[1, 2]]}
 COMBINED = {"amounts": [1.5, 2.0], "city": "Oslo"}
 
 
@@ -463,3 +467,44 @@ def test_double_precision_of_json_is_rounded_to_the_models_float(client: TestCli
     response = client.post("/predict", json={"instances": [[0.1, 0.2]]})
     wanted = [struct.unpack("f", struct.pack("f", value))[0] * 2 for value in (0.1, 0.2)]
     assert np.array(response.json()["predictions"][0], np.float32).tolist() == wanted
+
+
+@pytest.mark.parametrize("header", ["0", "-5", "1.5", "1e3", "soon", "", "99999999999", "\u00b2"])
+def test_timeout_that_is_no_number_of_milliseconds_is_400(client: TestClient, header: str) -> None:
+    response = client.post("/predict", json=ROWS, headers={"X-Request-Timeout-Ms": header.encode()})
+    assert response.status_code == 400
+    assert "`X-Request-Timeout-Ms` must be a whole number of milliseconds from 1 to" in response.json()["error"]
+
+
+def test_timeout_that_suffices_changes_nothing(client: TestClient) -> None:
+    assert client.post("/predict", json=ROWS, headers={"X-Request-Timeout-Ms": "60000"}).status_code == 200
+
+
+def test_request_that_is_not_answered_in_time_is_504(
+    store: ArtifactStore, serve: Serve, runtimes: FakeRuntimes
+) -> None:
+    publish_fake(store)
+    client = serve()
+    runtimes.loaded[0].hold()
+    response = client.post("/predict", json=ROWS, headers={"X-Request-Timeout-Ms": "20"})
+    assert (response.status_code, response.json()) == (
+        504,
+        {"error": "The request was not answered within 20 ms."},
+    )
+
+
+def test_full_queue_is_429_at_once(store: ArtifactStore, serve: Serve, runtimes: FakeRuntimes) -> None:
+    publish_fake(store)
+    client = serve(max_queue_size=1)
+    engine: Engine = client.app.state.engine  # type: ignore[attr-defined] # the TestClient's type is any ASGI app's
+    runtimes.loaded[0].hold()
+    busy = (os.cpu_count() or 1) + 1
+    with ThreadPoolExecutor(busy) as pool:
+        waiting = [pool.submit(client.post, "/predict", json=ROWS) for _ in range(busy)]
+        wait_until(lambda: engine.queued_rows() == {("demo", 1): 1})
+        refused = client.post("/predict", json=ROWS)
+        runtimes.loaded[0].release()
+        answered = [request.result().status_code for request in waiting]
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert "The queue is full: 1 rows wait, 1 may. Received: 1 more." in refused.json()["error"]
+    assert answered == [200] * busy

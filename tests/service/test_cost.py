@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from service.cost import Cost
+
+
+def test_nothing_is_known_before_the_first_run() -> None:
+    assert Cost().estimate(1) == math.inf
+
+
+def test_shortest_of_recent_runs_counts() -> None:
+    cost = Cost()
+    for seconds in (3.0, 1.0, 2.0):
+        cost.learn(100, seconds)
+    assert cost.estimate(100) == 1.0
+
+
+def test_model_that_has_become_slow_counts_as_slow_after_eight_runs() -> None:
+    cost = Cost()
+    cost.learn(100, 0.001)
+    estimates = []
+    for _ in range(8):
+        cost.learn(100, 1.0)
+        estimates.append(cost.estimate(100))
+    assert estimates == [0.001] * 7 + [1.0]
+
+
+@pytest.mark.parametrize(("size", "seconds"), [(64, 1.0), (127, 1.0), (128, 2.0), (1024, 16.0), (1, 1.0)])
+def test_size_that_was_never_seen_is_guessed_too_high_rather_than_too_low(size: int, seconds: float) -> None:
+    cost = Cost()
+    cost.learn(100, 1.0)
+    assert cost.estimate(size) == seconds
+
+
+def test_guess_for_a_size_between_is_no_higher_than_the_larger_one_took() -> None:
+    cost = Cost()
+    cost.learn(1, 1.0)
+    cost.learn(1024, 4.0)
+    assert cost.estimate(512) == 4.0
