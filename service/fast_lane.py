@@ -125,9 +125,8 @@ class FastLane(Connection):
             began = perf_counter()
             body = encoder.encode(result.outputs, labels=request.target.labels)
             ended = perf_counter()
-            plan.counts_for(result).succeeded(
-                (ended - request.received, request.decoded - request.received, ended - began)
-            )
+            counts = plan.counts if result.version == plan.version else plan.counts_for(result)
+            counts.succeeded((ended - request.received, request.decoded - request.received, ended - began))
             request.answer = Answer(200, encoder.head, body)
         except Exception as error:
             request.answer = self._failure(request, error)
@@ -215,7 +214,7 @@ class FastLane(Connection):
 
     def _write(self, request: Request) -> None:
         status, head, body = request.answer  # type: ignore[misc] # `_advance` has seen that there is one
-        if self._observing.has_line(status):
+        if (status != 200 or self._observing.access_log) and self._observing.has_line(status):
             self._write_line(request, status)
         headers = self.server_state.default_headers
         if headers is not self._default_headers:  # uvicorn makes them anew once a second, for the date
@@ -233,7 +232,7 @@ class FastLane(Connection):
     def _write_line(self, request: Request, status: int) -> None:
         seconds = perf_counter() - request.received
         with request_id(request.request_id.decode()):
-            self._observing.write_line("POST", request.path.decode(), status, request.exchange(), seconds)
+            self._observing.write_line("POST", request.path, status, request.exchange(), seconds)
 
     def _failure(self, request: Request, error: Exception) -> Answer:
         self._count_failure(request, error.status if isinstance(error, ServiceError) else 500)
@@ -242,7 +241,7 @@ class FastLane(Connection):
                 self.logger.error("Exception in the fast lane\n", exc_info=error)
                 request.is_last = True  # as after an exception in the application
                 return Answer(500, b"", error_body(UNFORESEEN))
-            log_error("POST", request.path.decode(), error)
+            log_error("POST", request.path, error)
         request.error = str(error)
         head = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in error.headers.items()])
         return Answer(error.status, head, error_body(request.error))

@@ -67,12 +67,13 @@ def check_size(inputs: Tensors, limits: RequestLimits) -> None:
     Raises:
         TooManyValues: they are.
     """
-    rows = len(next(iter(inputs.values()), ()))
+    rows = elements = 0
+    for values in inputs.values():  # no generator: this runs for each request
+        rows, elements = len(values), elements + values.size
     if rows > limits.max_rows:
         raise TooManyValues(
             f"A request may have at most {limits.max_rows} rows. Received: {rows}. Send fewer rows at a time."
         )
-    elements = sum(values.size for values in inputs.values())
     if elements > limits.max_elements:
         raise TooManyValues(
             f"A request may hold at most {limits.max_elements} values. Received: {elements}. Send fewer rows at a time."

@@ -48,11 +48,16 @@ class Request:
         self, connection: Lane, target: Target, timeout: str | None, request_id: bytes, *, keep_alive: bool
     ) -> None:
         self.connection = connection
-        self.path = connection.url.partition(b"?")[0]
+        self.url = connection.url
         self.target = target
         self.timeout = timeout
         self.request_id = request_id
         self.keep_alive = keep_alive
+
+    @property
+    def path(self) -> str:
+        """As the log has it."""
+        return self.url.partition(b"?")[0].decode()
 
     def exchange(self) -> Exchange:
         """What is known of it, for the access log."""

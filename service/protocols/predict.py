@@ -96,9 +96,7 @@ class PredictPlan:
         return AnswerEncoder.of(response)
 
     def counts_for(self, response: InferenceResponse) -> RequestMetrics:
-        """Where requests to the version that answered are counted."""
-        if response.version == self.version:
-            return self.counts
+        """Where requests to the version that answered are counted, if that is not this plan's."""
         return self._metrics.requests(response.model, response.version, PROTOCOL)
 
 
