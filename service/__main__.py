@@ -21,7 +21,8 @@ def serve(settings: Settings) -> int:
     )
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
-    _log.info("Listening on http://%s:%d (API: /docs)", f"[{host}]" if ":" in host else host, port)
+    scheme = "https" if settings.tls_certificate else "http"
+    _log.info("Listening on %s://%s:%d (API: /docs)", scheme, f"[{host}]" if ":" in host else host, port)
     server = Server(create_app(settings), settings)
     server.run(sockets=[listener])
     return 0 if server.started else 3

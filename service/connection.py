@@ -52,6 +52,7 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = False
         self._head_bytes = 0
         self._chunk_bytes = 0
+        self._is_split = False
 
     def look_at(self, now: float) -> None:
         """Ends the connection if its client has kept it waiting too long. Called by the server once a second."""
@@ -70,10 +71,10 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes what has come in, and refuses a head that grows too long."""
-        was_in_head = self._is_in_head
+        self._is_split = self._is_in_head
         self._chunk_bytes = len(data)
         super().data_received(data)
-        if was_in_head and self._is_in_head:
+        if self._is_split and self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.max_header_bytes and not self.transport.is_closing():
                 self._refuse_head()
@@ -116,9 +117,9 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
 
     def end_head(self) -> None:
-        """Notes that a head has arrived, and refuses one that is too long; most are too short to be counted."""
+        """Notes that a head has arrived, and refuses one that is too long; most come whole, in too little to count."""
         self._is_in_head = False
-        if self._head_bytes + self._chunk_bytes > self.limits.max_header_bytes:
+        if self._is_split or self._chunk_bytes > self.limits.max_header_bytes:
             length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if length > self.limits.max_header_bytes:
                 self._refuse_head()

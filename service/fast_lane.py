@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.connection import Connection
 from service.errors import UNFORESEEN, ServiceError, error_body, log_error
@@ -195,7 +195,7 @@ class FastLane(Connection):
     def _leave_to_uvicorn(self) -> None:
         """Lets uvicorn see the head from its beginning."""
         url, headers, expects_100_continue = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
+        HttpToolsProtocol.on_message_begin(self)  # our own part of it has been done
         self.url, self.expect_100_continue = url, expects_100_continue
         self.headers.extend(headers)  # the scope has this very list
         super().on_headers_complete()
@@ -246,7 +246,8 @@ class FastLane(Connection):
                 break
             else:
                 break
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         self.end_answer()
 
     def _write(self, request: _Request) -> None:

@@ -38,6 +38,8 @@ class Server(uvicorn.Server):
     """uvicorn's server, which would close its listeners on SIGTERM at once and die by the signal it caught."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
+        if settings.tls_key and not settings.tls_certificate:
+            raise ValueError("`tls_key` needs its certificate. Received: none. Name it with --tls-certificate.")
         limits = ConnectionLimits(
             keep_alive_timeout=settings.keep_alive_timeout,
             client_timeout=settings.client_timeout,
