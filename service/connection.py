@@ -69,6 +69,7 @@ class Connection(HttpToolsProtocol):
         self._chunk_bytes = 0
         self._is_lingering = False
         self.is_closing_soon = False
+        self._is_split = False
 
     def look_at(self, now: float) -> None:
         """Ends the connection if its client has kept it waiting too long. Called by the server once a second."""
@@ -92,10 +93,10 @@ class Connection(HttpToolsProtocol):
         """Takes what has come in, and refuses a head that grows too long."""
         if self._is_lingering:
             return
-        was_in_head = self._is_in_head
+        self._is_split = self._is_in_head
         self._chunk_bytes = len(data)
         super().data_received(data)
-        if was_in_head and self._is_in_head:
+        if self._is_split and self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.max_header_bytes and not self.transport.is_closing():
                 self._refuse_head()
@@ -138,13 +139,16 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
 
     def end_head(self) -> None:
-        """Notes that a head has arrived, and refuses one that is too long; most are too short to be counted."""
+        """Notes that a head has arrived, and refuses one that is too long; most come whole, in too little to count."""
         self._is_in_head = False
-        if self._head_bytes + self._chunk_bytes > self.limits.max_header_bytes:
+        if self._is_split or self._chunk_bytes > self.limits.max_header_bytes:
             length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if length > self.limits.max_header_bytes:
+                if self.cycle is None or self.cycle.response_complete:
+                    self._refuse_head()
+                    raise ValueError("The head is too long.")  # which ends the parsing
                 self.is_closing_soon = True
-                self.app = render(431, self._too_long(), {"connection": "close"})  # which waits for its turn
+                self.app = render(431, self._too_long(), {"connection": "close"})  # after the answers before it
 
     def end_message(self) -> None:
         """Notes that a request has arrived. Its answer may take as long as the engine allows."""

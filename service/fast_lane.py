@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.connection import Connection
 from service.errors import UNFORESEEN, ServiceError, error_body, log_error
@@ -156,7 +156,7 @@ class FastLane(Connection):
     def _leave_to_uvicorn(self) -> None:
         """Lets uvicorn see the head from its beginning."""
         url, headers, expects_100_continue = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
+        HttpToolsProtocol.on_message_begin(self)  # our own part of it has been done
         self.url, self.expect_100_continue = url, expects_100_continue
         self.headers.extend(headers)  # the scope has this very list
         super().on_headers_complete()
@@ -209,7 +209,8 @@ class FastLane(Connection):
                 break
             else:
                 break
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         self.end_answer()
 
     def _write(self, request: Request) -> None:

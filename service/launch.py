@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from service import logs, supervisor
-from service.server import Server, bind_shared, listen
+from service.server import Server, bind_shared, check_tls, listen, scheme
 from service.settings import Settings
 from service.worker import Worker
 
@@ -33,11 +33,12 @@ def launch(settings: Settings, make_app: MakeApp) -> int:
     logs.configure(settings.log_level, settings.log_format, worker=worker.number if worker else None)
     if worker is not None:
         return _serve_as(worker, settings, make_app)
+    check_tls(settings)
     if settings.workers > 1:
         return supervisor.supervise([sys.executable, *sys.orig_argv[1:]], settings)
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
-    _log.info("Listening on http://%s:%d (API: /docs)", f"[{host}]" if ":" in host else host, port)
+    _log.info("Listening on %s://%s:%d (API: /docs)", scheme(settings), f"[{host}]" if ":" in host else host, port)
     server = Server(make_app(settings, None), settings)
     server.run(sockets=[listener])
     return 0 if server.started else 3

@@ -38,6 +38,7 @@ class Server(uvicorn.Server):
     """uvicorn's server, which would close its listeners on SIGTERM at once and die by the signal it caught."""
 
     def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None] | None = None) -> None:
+        check_tls(settings)
         limits = ConnectionLimits(
             keep_alive_timeout=settings.keep_alive_timeout,
             client_timeout=settings.client_timeout,
@@ -124,6 +125,21 @@ class Server(uvicorn.Server):
         """The application's engine; None until it has started, when a signal may already come."""
         engine: Engine | None = getattr(self._app.state, "engine", None)
         return engine
+
+
+def check_tls(settings: Settings) -> None:
+    """Refuses a key without its certificate.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if settings.tls_key and not settings.tls_certificate:
+        raise ValueError("`tls_key` needs its certificate. Received: none. Name it with --tls-certificate.")
+
+
+def scheme(settings: Settings) -> str:
+    """`https` where there is a certificate."""
+    return "https" if settings.tls_certificate else "http"
 
 
 def _end_now(code: int, reason: str) -> NoReturn:

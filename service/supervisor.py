@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from service.server import reserve
+from service.server import reserve, scheme
 from service.settings import Settings
 from service.worker import Worker
 
@@ -149,7 +149,7 @@ class Supervisor:
     def _say_so_once(self) -> None:
         if not self._has_listened:
             host = f"[{self._host}]" if ":" in self._host else self._host
-            _log.info("Listening on http://%s:%d (API: /docs)", host, self._port)
+            _log.info("Listening on %s://%s:%d (API: /docs)", scheme(self._settings), host, self._port)
         self._has_listened = True
 
     def _stop(self, number: signal.Signals) -> None:

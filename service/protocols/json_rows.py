@@ -22,10 +22,10 @@ LARGE_BODY_BYTES = 256 * 2**10
 """Bodies beyond this are decoded in a thread, so that health checks and small requests are answered meanwhile."""
 LONGEST_EXAMPLE = 1000
 
-_BUFFERS: dict[str, tuple[Literal["d", "i", "u"], type[np.generic]]] = {
-    "f": ("d", np.float64),
-    "i": ("i", np.int64),
-    "u": ("u", np.uint64),
+_BUFFERS: dict[str, tuple[Literal["d", "i", "u"], np.dtype[Any]]] = {
+    "f": ("d", np.dtype(np.float64)),
+    "i": ("i", np.dtype(np.int64)),
+    "u": ("u", np.dtype(np.uint64)),
 }
 # What the parser raises for bodies that are no JSON, hold other values or are built otherwise.
 _OTHER_FORM = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError)
@@ -83,16 +83,20 @@ class _NumbersDecoder:
             if len(document) != 1:
                 return None
             shape, brackets = [len(instances)], 1
-            level: list[Any] = [instances]
-            for _ in range(self._depth):
-                level = list(chain.from_iterable(level))
-                shape.append(len(level[0]))
-                brackets += len(level)
-                if len(level) > 1 and len(set(map(len, level))) > 1:
-                    return None
+            if shape == [1] and self._depth == 1:  # the one row can only be all the numbers
+                shape, brackets = [1, len(values)], 2
+            else:
+                level: list[Any] = [instances]
+                for _ in range(self._depth):
+                    level = list(chain.from_iterable(level))
+                    sizes = set(map(len, level))
+                    if len(sizes) > 1:
+                        return None
+                    shape.append(sizes.pop())
+                    brackets += len(level)
         except _OTHER_FORM:
             return None
-        if prod(shape) != len(values) or not len(values) or body.count(b"[") != brackets:
+        if not len(values) or prod(shape) != len(values) or body.count(b"[") != brackets:
             return None
         array = self._narrow(values, self._dtype)
         return None if array is None else array.reshape(shape)

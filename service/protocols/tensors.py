@@ -26,8 +26,8 @@ _LEAVES: dict[str, tuple[str, set[type]]] = {
     "b": ("true or false", {bool}),
     "U": ("strings", {str}),
 }
-# Numbers whose squares sum to less than this are each less than the largest of the dtype.
-_SAFE_SQUARES = {np.dtype(name): float(np.finfo(name).max) ** 2 / 2 for name in ("float16", "float32")}
+_LARGEST = {np.dtype(name): float(np.finfo(name).max) for name in ("float16", "float32")}
+_BLAS_IS_ALONE = 4096  # values; for many more it starts threads, which takes longer than the work
 
 
 def decode(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
@@ -44,12 +44,20 @@ def narrow_floats(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None
     """Flat float64 numbers as `dtype`; None if one of them is too large for it."""
     if dtype == values.dtype:
         return values
-    # A look at each takes four times as long. `vdot` alone of its kind does not warn when squares overflow.
-    if np.vdot(values, values) < _SAFE_SQUARES[dtype]:
+    if _surely_fit(values, _LARGEST[dtype]):
         return values.astype(dtype)
     with np.errstate(over="ignore"):
         array = values.astype(dtype)
     return None if np.isinf(array).any() else array
+
+
+def _surely_fit(values: np.ndarray, largest: float) -> bool:
+    """Whether all are at most `largest`; it may say no of some that are."""
+    if len(values) > _BLAS_IS_ALONE:
+        return bool(-largest <= values.min() and values.max() <= largest)
+    # One call for few values: if the squares sum to less than its square, so does each. `vdot` alone of its kind does
+    # not warn when squares overflow.
+    return bool(np.vdot(values, values) < largest * largest)
 
 
 def narrow_integers(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:

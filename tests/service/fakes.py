@@ -122,6 +122,7 @@ class FakeRuntime:
         self.started = threading.Event()
         self.closed = threading.Event()
         self.times_closed = 0
+        self.times_started = 0
         self.batch_sizes: list[int] = []
 
     def hold(self) -> None:
@@ -133,6 +134,7 @@ class FakeRuntime:
         self._may_finish.set()
 
     def run(self, inputs: Tensors) -> Tensors:
+        self.times_started += 1
         self.started.set()
         assert self._may_finish.wait(10), "nobody released the runtime"
         assert not self.times_closed, "run after close"

@@ -76,6 +76,15 @@ def test_head_that_is_too_long_is_431(impatient: Door, request_: bytes, step: in
     }
 
 
+def test_head_that_comes_in_two_parts_is_counted_whole(impatient: Door) -> None:
+    head, body = post(BODY, b"X-Long: " + b"x" * 1100, b"X-Long: " + b"x" * 1100), BODY
+    with impatient.connect() as wire:
+        wire.send(head[:1200])
+        with impatient.connect() as other:  # by whose answer the first part has been read
+            assert other.send(LIVE).answer().startswith(b"HTTP/1.1 200")
+        assert wire.send(head[1200:], body).answer().startswith(b"HTTP/1.1 431")
+
+
 def test_head_of_the_largest_size_is_taken_however_large_its_body(impatient: Door) -> None:
     padding = 2000 - len(b"/predict") - len(b"Hosttest") - len(b"Content-Length9000") - len(b"X-Long") - 3 * 4
     body = BODY.ljust(9000)

@@ -5,6 +5,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from starlette.testclient import TestClient
 
 from models.store import ArtifactStore
 from service.engine import Engine
-from tests.service.fakes import MODELS, FakeRuntimes, publish_fake
+from tests.service.fakes import MODELS, FakeRuntime, FakeRuntimes, publish_fake
 from tests.service.waiting import wait_until
 
 Serve = Callable[..., TestClient]
@@ -493,18 +494,27 @@ def test_request_that_is_not_answered_in_time_is_504(
     )
 
 
+def has_started(runtime: FakeRuntime, times: int) -> bool:
+    return runtime.times_started == times
+
+
 def test_full_queue_is_429_at_once(store: ArtifactStore, serve: Serve, runtimes: FakeRuntimes) -> None:
     publish_fake(store)
     client = serve(max_queue_size=1)
     engine: Engine = client.app.state.engine  # type: ignore[attr-defined] # the TestClient's type is any ASGI app's
-    runtimes.loaded[0].hold()
-    busy = (os.cpu_count() or 1) + 1
-    with ThreadPoolExecutor(busy) as pool:
-        waiting = [pool.submit(client.post, "/predict", json=ROWS) for _ in range(busy)]
+    runtime, busy = runtimes.loaded[0], os.cpu_count() or 1
+    runtime.hold()
+    runtime.times_started = 0
+    with ThreadPoolExecutor(busy + 1) as pool:
+        waiting = []
+        for count in range(1, busy + 1):  # one by one, as those that arrive in one turn all count as waiting
+            waiting.append(pool.submit(client.post, "/predict", json=ROWS))
+            wait_until(partial(has_started, runtime, count))
+        waiting.append(pool.submit(client.post, "/predict", json=ROWS))
         wait_until(lambda: engine.queued_rows() == {("demo", 1): 1})
         refused = client.post("/predict", json=ROWS)
-        runtimes.loaded[0].release()
+        runtime.release()
         answered = [request.result().status_code for request in waiting]
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
     assert "The queue is full: 1 rows wait, 1 may. Received: 1 more." in refused.json()["error"]
-    assert answered == [200] * busy
+    assert answered == [200] * (busy + 1)
