@@ -71,6 +71,10 @@ class Connection(HttpToolsProtocol):
         self.is_closing_soon = False
         self._is_split = False
 
+    def is_ending(self) -> bool:
+        """Whether nothing more is read as a request: it is being refused, or its last one has come."""
+        return self.is_closing_soon or self._is_lingering or (self.cycle is not None and not self.cycle.keep_alive)
+
     def look_at(self, now: float) -> None:
         """Ends the connection if its client has kept it waiting too long. Called by the server once a second."""
         # What is unsent shows whether a client reads, however slowly.

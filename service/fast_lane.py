@@ -18,11 +18,11 @@ from typing import Any
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.connection import Connection
+from service.connection import Awaits, Connection
 from service.errors import UNFORESEEN, ServiceError, error_body, log_error
 from service.exchange import CLIENT_LEFT
 from service.inference import InferenceResponse
-from service.lane_request import Answer, Request
+from service.lane_request import Answer, Head, Heads, Request
 from service.logs import request_id
 from service.observer import Observing
 from service.protocols.json_rows import LARGE_BODY_BYTES
@@ -43,6 +43,7 @@ _LINES = b"content-length: %d\r\ncontent-type: application/json\r\nx-request-id:
 _ALLOWED = frozenset({b"content-length", b"content-type", _TIMEOUT, _ID})
 _DECLINED = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
 _READ = _ALLOWED | _DECLINED
+_HEADS = Heads()
 
 
 class FastLane(Connection):
@@ -54,6 +55,7 @@ class FastLane(Connection):
         self._observing: Observing = self.app_state.get("observing")  # type: ignore[assignment] # there with the predictor
         self._lane: deque[Request] = deque()
         self._arriving: Request | None = None
+        self._unknown_head: bytes | None = None
         self._longest_body = min(self.limits.max_body_bytes, LARGE_BODY_BYTES)
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._default_lines = b""
@@ -62,6 +64,20 @@ class FastLane(Connection):
         """Takes the client's rows out of the queue."""
         self._drop_lane()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes a whole request whose head has come before past the parser, and leaves all else to it."""
+        if self.awaits is not Awaits.REST_OF_REQUEST:
+            end = data.find(b"\r\n\r\n") + 4
+            text = data[:end]
+            head = _HEADS.get(text)
+            if head is None:
+                self._unknown_head = text
+            elif len(data) == end + head.length and self._is_free() and not self.is_ending():
+                self._take_whole(head, data[end:])
+                return
+        super().data_received(data)
+        self._unknown_head = None
 
     def on_message_begin(self) -> None:
         """Makes no ASGI scope yet: the lane needs none."""
@@ -79,10 +95,9 @@ class FastLane(Connection):
             self._leave_to_uvicorn()
             return
         self._arriving = request
-        previous: Any = self.cycle
+        is_free = self._is_free()
         self.cycle = request  # type: ignore[assignment] # it has all that uvicorn asks of a cycle
-        is_next = previous is None or previous.response_complete or type(previous) is Request
-        if is_next and not self.pipeline and len(self._lane) < _MOST_AT_ONCE:
+        if is_free:
             self._start(request)
         else:
             self.flow.pause_reading()
@@ -123,7 +138,7 @@ class FastLane(Connection):
             assert plan is not None  # noqa: S101 - what has been queued has been decoded
             encoder = plan.encoder_for(result)
             began = perf_counter()
-            body = encoder.encode(result.outputs, labels=request.target.labels)
+            body = encoder.encode(result.outputs, labels=request.head.target.labels)
             ended = perf_counter()
             counts = plan.counts if result.version == plan.version else plan.counts_for(result)
             counts.succeeded((ended - request.received, request.decoded - request.received, ended - began))
@@ -146,12 +161,35 @@ class FastLane(Connection):
                 found[name] = value
         media_type = found.get(b"content-type", _MEDIA_TYPE)
         is_json = media_type == _MEDIA_TYPE or media_type.partition(b";")[0].strip().lower() == _MEDIA_TYPE
-        is_small = int(found.get(b"content-length", b"0")) <= self._longest_body
-        if not (is_json and is_small) or self.is_closing_soon:
+        length = int(found.get(b"content-length", b"0"))
+        if not is_json or length > self._longest_body or self.is_closing_soon:
             return None
         timeout = found[_TIMEOUT].decode("latin-1") if _TIMEOUT in found else None
-        given_id = self._observing.request_ids.choose(found.get(_ID))
-        return Request(self, target, timeout, given_id, keep_alive=parser.should_keep_alive())
+        head = Head(self.url, target, timeout, length, parser.should_keep_alive())
+        if self._unknown_head is not None and _ID not in found and head.keep_alive:
+            _HEADS.add(self._unknown_head, head)
+        self._unknown_head = None  # what follows in this chunk has another
+        return Request(self, head, self._observing.request_ids.choose(found.get(_ID)))
+
+    def _is_free(self) -> bool:
+        """Whether a request need not wait for the application to answer an earlier one."""
+        previous: Any = self.cycle
+        is_next = previous is None or previous.response_complete or type(previous) is Request
+        return is_next and not self.pipeline and len(self._lane) < _MOST_AT_ONCE
+
+    def _take_whole(self, head: Head, body: bytes) -> None:
+        """Does what the callbacks of the parser do for a request."""
+        if self.timeout_keep_alive_task:
+            self._unset_keepalive_if_required()
+        request = Request(self, head, self._observing.request_ids.choose(None))
+        request.body = body
+        request.has_arrived = True
+        self.cycle = request  # type: ignore[assignment] # as in `on_headers_complete`
+        self.awaits = Awaits.ANSWER
+        self.steps += 1
+        self._start(request)
+        if request.answer:
+            self._advance()
 
     def _leave_to_uvicorn(self) -> None:
         """Lets uvicorn see the head from its beginning."""
@@ -177,11 +215,11 @@ class FastLane(Connection):
 
     def _run(self, request: Request) -> None:
         """Queues the rows; where they can't be, the answer says why."""
-        target, predictor = request.target, self._predictor
+        target, predictor = request.head.target, self._predictor
         assert predictor is not None  # noqa: S101 - nothing has entered without it
         request.received = perf_counter()
         try:
-            timeout = timeout_seconds(request.timeout)
+            timeout = timeout_seconds(request.head.timeout)
             plan = request.plan = predictor.plan(target.name, target.version)
             if target.labels:
                 plan.check_labels()

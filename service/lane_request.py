@@ -14,10 +14,39 @@ from service.tickets import Ticket
 class Lane(Protocol):
     """The connection that a request came over."""
 
-    url: bytes
-
     def take_answer(self, request: Request, result: InferenceResponse | BaseException) -> None:
         """Is told of the answer."""
+
+
+class Head(NamedTuple):
+    """What the head of a request for the lane says; `length` is that of the body."""
+
+    url: bytes
+    target: Target
+    timeout: str | None
+    length: int
+    keep_alive: bool
+
+
+class Heads:
+    """Heads that have been parsed before: a client sends the same one over and over, byte for byte."""
+
+    _MOST, _LONGEST = 1024, 2048
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, Head] = {}
+        self.get = self._heads.get
+
+    def add(self, text: bytes, head: Head) -> None:
+        """Keeps a head, from the first letter of `POST` to the empty line, if it may stand for all such text.
+
+        A line that ends in a bare LF may be where the parser sees the end.
+        """
+        if len(text) > self._LONGEST or not text.startswith(b"POST ") or text.count(b"\n") != text.count(b"\r\n"):
+            return
+        if len(self._heads) >= self._MOST:
+            self._heads.clear()
+        self._heads[text] = head
 
 
 class Answer(NamedTuple):
@@ -44,20 +73,16 @@ class Request:
     received = decoded = 0.0
     error = ""
 
-    def __init__(
-        self, connection: Lane, target: Target, timeout: str | None, request_id: bytes, *, keep_alive: bool
-    ) -> None:
+    def __init__(self, connection: Lane, head: Head, request_id: bytes) -> None:
         self.connection = connection
-        self.url = connection.url
-        self.target = target
-        self.timeout = timeout
+        self.head = head
+        self.keep_alive = head.keep_alive
         self.request_id = request_id
-        self.keep_alive = keep_alive
 
     @property
     def path(self) -> str:
         """As the log has it."""
-        return self.url.partition(b"?")[0].decode()
+        return self.head.url.partition(b"?")[0].decode()
 
     def exchange(self) -> Exchange:
         """What is known of it, for the access log."""

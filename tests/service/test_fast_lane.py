@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from models.store import ArtifactStore
 from tests.service.doors import Door, opened
@@ -184,6 +186,53 @@ def test_pipelined_requests_are_answered_in_their_order_whichever_way_each_goes(
             answers.append([wire.answer() for _ in asked])
     assert answers[0] == answers[1]
     assert b'"predictions":[[398.0,2.0]]' in answers[0][-1]
+
+
+HEAD = post_head(len(BODY))
+OTHER_BODY = BODY.replace(b"1,2", b"3,4")
+BARE = HEAD.replace(b"\r\n", b"\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        ([HEAD + BODY, HEAD + OTHER_BODY, HEAD + BODY], 3),
+        ([HEAD + BODY, HEAD + b"{}" + BODY[2:], HEAD + BODY], 3),
+        ([HEAD + BODY, HEAD + OTHER_BODY[:9], OTHER_BODY[9:]], 2),
+        ([HEAD + BODY, HEAD, OTHER_BODY], 2),
+        ([HEAD + BODY, HEAD + BODY + HEAD + OTHER_BODY], 3),
+        ([HEAD + BODY, HEAD + OTHER_BODY + HEAD[:20], HEAD[20:] + BODY], 3),
+        ([HEAD + BODY, b"\r\n\r\n" + HEAD + OTHER_BODY, b"\r\n\r\n" + HEAD + BODY], 3),
+        ([HEAD + BODY, LIVE, HEAD + OTHER_BODY, LIVE], 4),
+        ([LIVE + HEAD + BODY, HEAD + OTHER_BODY], 3),
+        ([HEAD + BODY, post(BODY, b"Connection: close"), HEAD + BODY], 2),
+        ([BARE + BODY + b"\r\n\r\n" + HEAD + OTHER_BODY, BARE + OTHER_BODY + b"\r\n\r\n" + HEAD + BODY], 1),
+    ],
+)
+def test_head_that_comes_again_is_taken_as_it_was_the_first_time(
+    doors: tuple[Door, Door], sent: list[bytes], answers: int
+) -> None:
+    found = []
+    for door in doors:
+        with door.connect() as wire:
+            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(ConnectionError):  # where the server has closed it
+                for part in sent:
+                    wire.send(part)
+            found.append([wire.answer() for _ in range(answers)])
+    assert found[0] == found[1]
+
+
+def test_head_that_comes_again_is_not_parsed_again(doors: tuple[Door, Door], monkeypatch: pytest.MonkeyPatch) -> None:
+    urls: list[bytes] = []
+    parsed = HttpToolsProtocol.on_url
+    monkeypatch.setattr(HttpToolsProtocol, "on_url", lambda self, url: [urls.append(url), parsed(self, url)])
+    with doors[0].connect() as wire:
+        for _ in range(3):
+            wire.send(post(BODY, b"X-Other: unseen")).answer()
+        for _ in range(2):
+            wire.send(post(BODY, b"X-Request-Id: 7")).answer()
+    assert len(urls) == 3
 
 
 def test_request_for_continue_is_told_to_go_on(doors: tuple[Door, Door]) -> None:
