@@ -18,11 +18,12 @@ FORMATS = ("keras", "saved_model", "onnx", "litert")
 LOADING = {
     "saved_model": """
 import tensorflow as tf
-predict = lambda rows: tf.saved_model.load(folder).signatures["serving_default"](features=tf.constant(rows))
+loaded = tf.saved_model.load(folder)
+predict = lambda rows: loaded.signatures["serving_default"](features=tf.constant(rows))
 """,
     "onnx": """
 import onnxruntime
-session = onnxruntime.InferenceSession(folder + "/model.onnx")
+session = onnxruntime.InferenceSession(folder + "/model.onnx", providers=["CPUExecutionProvider"])
 predict = lambda rows: {session.get_outputs()[0].name: session.run(None, {"features": rows})[0]}
 """,
     "litert": """
