@@ -18,10 +18,11 @@ from service.engine import Engine
 from service.errors import ServiceError
 from service.limits import Limits
 from service.protocols import native
-from service.repository import LoadRuntime, ModelRepository
+from service.repository import ModelRepository
 from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
 from service.settings import Settings
+from service.versions import LoadRuntime
 
 _DESCRIPTION = "Keras models on your own layers, each checked against its golden answers before it serves."
 
@@ -40,7 +41,7 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = Engine(
-            ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_chosen),
+            ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_chosen, settings.newest_of),
             default_model=settings.default_model,
             reload_interval=settings.reload_interval,
             limits=Limits(

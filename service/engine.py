@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +13,14 @@ from models.golden import Golden
 from models.manifest import Signature
 from service.batching import Closed
 from service.errors import NotFound, NotReady, ServiceError
+from service.finding import find, no_such_model
 from service.inference import InferenceRequest, InferenceResponse
 from service.limits import Limits
 from service.queues import OnBatch, Queues
-from service.repository import LoadedModel, ModelRepository, VersionStatus
+from service.repository import ModelRepository
 from service.runtimes.trial import Trial
 from service.tickets import Ticket
+from service.versions import LoadedModel, VersionStatus
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +43,20 @@ class ModelMetadata:
 
 @dataclass(frozen=True)
 class ModelIndex:
-    """A model by name, served or not: the version that serves, the state of those asked for, and what is wrong."""
+    """A model by name, served or not.
+
+    Attributes:
+        name: Its name.
+        version: The version that answers a request which names none.
+        statuses: The versions that were asked for, each with its state.
+        labels: The version that answers under each label.
+        problem: What is wrong; empty where all is well.
+    """
 
     name: str
     version: int | None
-    statuses: dict[int, VersionStatus]
+    statuses: Mapping[int, VersionStatus]
+    labels: dict[str, int]
     problem: str
 
 
@@ -64,7 +75,7 @@ class Engine:
         self._repository = repository
         self._default_model = default_model
         self._reload_interval = reload_interval
-        self._queues = Queues(repository, limits, on_batch)
+        self._queues = Queues(limits, on_batch)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._reload = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
@@ -129,17 +140,26 @@ class Engine:
             NotFound: there is no such model.
         """
         if name not in self._repository.names():
-            raise self._no_such_model(name)
+            raise no_such_model(self._repository, name)
         return self._index(name)
 
-    def metadata(self, name: str | None = None, version: int | None = None) -> ModelMetadata:
+    def version_of(self, name: str | None, label: str) -> int:
+        """The version that answers under a label, which may move at any time.
+
+        Raises:
+            NotFound: there is no such model or label.
+            NotReady: no version that the label named has been ready yet.
+        """
+        return self._find(name, None, label).version
+
+    def metadata(self, name: str | None = None, version: int | None = None, label: str | None = None) -> ModelMetadata:
         """The model that answers a request for `name` (None: the default model) and `version` (None: the served one).
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: there is no such model, version or label.
             NotReady: nothing of that name is loaded yet.
         """
-        model = self._find(name, version)
+        model = self._find(name, version, label)
         manifest = model.artifact.manifest
         return ModelMetadata(
             name=manifest.name,
@@ -167,7 +187,7 @@ class Engine:
             DeadlineExceeded: the timeout is not above 0.
         """
         while True:
-            model = self._find(request.model, request.version)
+            model = self._find(request.model, request.version, request.label)
             model.check(request.inputs)
             try:
                 return self._queues.of(model).submit(request.inputs, done, request.timeout)
@@ -191,8 +211,11 @@ class Engine:
 
     def queued_rows(self) -> dict[tuple[str, int], int]:
         """How many rows wait, by model and version, for those that serve."""
-        models = filter(None, map(self._repository.current, self._repository.names()))
-        return {(model.artifact.manifest.name, model.version): self._queues.rows(model) for model in models}
+        return {
+            (name, version): self._queues.rows(model)
+            for name in self._repository.names()
+            for version, model in self._repository.loaded(name).items()
+        }
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -208,44 +231,34 @@ class Engine:
                 continue
             self._reload.clear()
 
-    def _find(self, name: str | None, version: int | None) -> LoadedModel:
+    def _find(self, name: str | None, version: int | None, label: str | None = None) -> LoadedModel:
         chosen = name or self.default_model()
         if chosen is None:
             raise self._no_default_model()
-        model = self._repository.current(chosen)
-        if model is None:
-            if self._has_reconciled and chosen not in self._repository.names():
-                raise self._no_such_model(chosen)
-            raise NotReady(self._repository.problem(chosen) or f"`{chosen}` is being loaded.")
-        if version is not None and version != model.version:
-            published = ", ".join(map(str, self._repository.versions(chosen)))
-            raise NotFound(
-                f"Version {version} of `{chosen}` is not served. Served: {model.version}. Published: {published}."
-            )
-        return model
+        return find(self._repository, chosen, version, label, has_looked=self._has_reconciled)
 
     def _queue_problem(self, name: str) -> str:
+        """What is wrong with the queue of the version that answers a request which names none."""
         model = self._repository.current(name)
         return model.batcher.problem() if model and model.batcher else ""
 
     def _index(self, name: str) -> ModelIndex:
         model = self._repository.current(name)
-        version = model.version if model else None
-        return ModelIndex(name, version, self._repository.statuses(name), self._repository.problem(name))
-
-    def _no_such_model(self, name: str) -> NotFound:
-        return NotFound(f"There is no model `{name}`. Models: {self._known()}.")
+        return ModelIndex(
+            name,
+            version=model.version if model else None,
+            statuses=self._repository.statuses(name),
+            labels={label: model.version for label, model in self._repository.labelled(name).items()},
+            problem=self._repository.problem(name),
+        )
 
     def _no_default_model(self) -> ServiceError:
         if not self._repository.names():
             return NotReady("No model is published." if self._has_reconciled else "The models are being loaded.")
         return NotFound(
-            f"Several models are served: {self._known()}. POST to /models/{{name}}/predict, "
+            f"Several models are served: {', '.join(self._repository.names())}. POST to /models/{{name}}/predict, "
             "or set LAYERSERVE_DEFAULT_MODEL."
         )
-
-    def _known(self) -> str:
-        return ", ".join(self._repository.names()) or "none"
 
 
 def _settle(answer: asyncio.Future[InferenceResponse], result: InferenceResponse | BaseException) -> None:

@@ -57,6 +57,12 @@ async def predict_version(
     return await _predict(request, engine, name, version, labels=labels)
 
 
+@router.post("/models/{name}/labels/{label}/predict", **schema.PREDICT)
+async def predict_label(request: Request, engine: EngineOf, name: str, label: str, labels: Labels = False) -> Response:
+    """Asks the version that has a label."""
+    return await _predict(request, engine, name, None, label, labels=labels)
+
+
 @router.get("/models", **schema.MODELS)
 async def models(engine: EngineOf) -> Response:
     """The models, with the version that serves and the state of those that were asked for."""
@@ -109,16 +115,16 @@ def _example_request(metadata: ModelMetadata) -> Any:
 
 def _example_response(metadata: ModelMetadata) -> dict[str, Any]:
     outputs = {name: values[:1] for name, values in metadata.golden.outputs.items()}
-    response = InferenceResponse(outputs, metadata.signature, metadata.name, metadata.version, metadata.runtime)
-    return _answer(response, labels=False)
+    who = (metadata.signature, metadata.name, metadata.version, metadata.runtime)
+    return _answer(InferenceResponse(outputs, *who), labels=False)
 
 
 async def _predict(
-    request: Request, engine: Engine, name: str | None, version: str | None, *, labels: bool
+    request: Request, engine: Engine, name: str | None, version: str | None, label: str | None = None, *, labels: bool
 ) -> Response:
     body = await _read_body(request)
     timeout = timeout_seconds(request.headers.get(_TIMEOUT_HEADER))
-    metadata = engine.metadata(name, _version_number(engine, name, version))
+    metadata = engine.metadata(name, _version_number(engine, name, version), label)
     if labels:
         _check_labels(metadata.name, metadata.signature)
     try:
@@ -126,16 +132,13 @@ async def _predict(
             inputs = await asyncio.to_thread(_decode, body, metadata.signature)
         else:
             inputs = _decode(body, metadata.signature)
-        inference = InferenceRequest(inputs, metadata.name, metadata.version if version else None, timeout)
+        inference = InferenceRequest(inputs, metadata.name, metadata.version if version else None, timeout, label)
         with ends_with_caller(request):
             response = await engine.infer(inference)
     except InvalidRequest as error:
         raise InvalidRequest(f"{error} {_hint(metadata)}") from error
-    headers = {
-        "x-model-name": response.model,
-        "x-model-version": str(response.version),
-        "x-runtime": response.runtime,
-    }
+    version = str(response.version)
+    headers = {"x-model-name": response.model, "x-model-version": version, "x-runtime": response.runtime}
     return _json(_answer(response, labels=labels), headers)
 
 
@@ -278,7 +281,8 @@ def _index(item: ModelIndex) -> dict[str, Any]:
         {"version": version, "state": status.state, "reason": status.reason}
         for version, status in item.statuses.items()
     ]
-    return {"name": item.name, "version": item.version, "problem": item.problem, "versions": versions}
+    about = {"name": item.name, "version": item.version, "labels": item.labels, "problem": item.problem}
+    return about | {"versions": versions}
 
 
 def _trial(trial: dict[str, Any]) -> dict[str, Any]:
