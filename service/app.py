@@ -23,10 +23,11 @@ from service.observer import Observer, Observing
 from service.protocols import native
 from service.protocols.answers import example as example_of
 from service.protocols.predict import Predictor
-from service.repository import LoadRuntime, ModelRepository
+from service.repository import ModelRepository
 from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
 from service.settings import Settings
+from service.versions import LoadRuntime
 from service.worker import Worker
 
 _DESCRIPTION = "Keras models on your own layers, each checked against its golden answers before it serves."
@@ -50,7 +51,9 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         engine = Engine(
-            ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_chosen, metrics),
+            ModelRepository(
+                ArtifactStore(settings.artifacts), load_runtime or load_chosen, settings.newest_of, metrics
+            ),
             default_model=settings.default_model,
             reload_interval=settings.reload_interval,
             limits=Limits(

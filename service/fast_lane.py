@@ -31,7 +31,7 @@ from service.protocols.predict import (
     PROTOCOL,
     TIMEOUT_HEADER,
     Predictor,
-    target_of,
+    parse_url,
     timeout_seconds,
 )
 
@@ -138,7 +138,7 @@ class FastLane(Connection):
             assert plan is not None  # noqa: S101 - what has been queued has been decoded
             encoder = plan.encoder_for(result)
             began = perf_counter()
-            body = encoder.encode(result.outputs, labels=request.head.target.labels)
+            body = encoder.encode(result.outputs, labels=request.head.labels)
             ended = perf_counter()
             counts = plan.counts if result.version == plan.version else plan.counts_for(result)
             counts.succeeded((ended - request.received, request.decoded - request.received, ended - began))
@@ -149,9 +149,9 @@ class FastLane(Connection):
 
     def _enter(self) -> Request | None:
         """The request whose head has just come, if it is one for the lane."""
-        target = target_of(self.url) if self._predictor else None
+        asked = parse_url(self.url) if self._predictor else None
         parser = self.parser
-        if target is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+        if asked is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return None
         found: dict[bytes, bytes] = {}
         for name, value in self.headers:
@@ -165,7 +165,7 @@ class FastLane(Connection):
         if not is_json or length > self._longest_body or self.is_closing_soon:
             return None
         timeout = found[_TIMEOUT].decode("latin-1") if _TIMEOUT in found else None
-        head = Head(self.url, target, timeout, length, parser.should_keep_alive())
+        head = Head(self.url, *asked, timeout, length, parser.should_keep_alive())
         if self._unknown_head is not None and _ID not in found and head.keep_alive:
             _HEADS.add(self._unknown_head, head)
         self._unknown_head = None  # what follows in this chunk has another
@@ -215,18 +215,19 @@ class FastLane(Connection):
 
     def _run(self, request: Request) -> None:
         """Queues the rows; where they can't be, the answer says why."""
-        target, predictor = request.head.target, self._predictor
+        predictor = self._predictor
         assert predictor is not None  # noqa: S101 - nothing has entered without it
         request.received = perf_counter()
         try:
-            timeout = timeout_seconds(request.head.timeout)
-            plan = request.plan = predictor.plan(target.name, target.version)
-            if target.labels:
+            _, target, labels, timeout, *_ = request.head
+            seconds = timeout_seconds(timeout)
+            plan = request.plan = predictor.plan(target)
+            if labels:
                 plan.check_labels()
             inputs = plan.decode(bytes(request.body))
             request.decoded = perf_counter()
             request.body = b""
-            request.ticket = plan.submit(predictor.engine, inputs, target.version, timeout, request.done)
+            request.ticket = plan.submit(inputs, target, seconds, request.done)
         except Exception as error:
             request.answer = self._failure(request, error)
 

@@ -23,6 +23,7 @@ class Head(NamedTuple):
 
     url: bytes
     target: Target
+    labels: bool
     timeout: str | None
     length: int
     keep_alive: bool

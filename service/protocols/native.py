@@ -9,14 +9,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from service.engine import Engine, ModelIndex
-from service.errors import InvalidRequest, NotReady, PayloadTooLarge, UnsupportedMedia
+from service.engine import Engine
+from service.errors import NotReady, PayloadTooLarge, UnsupportedMedia
 from service.exchange import Exchange
+from service.metadata import ModelIndex
 from service.protocols import schema
 from service.protocols.answers import dump, example
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.json_rows import LARGE_BODY_BYTES
-from service.protocols.predict import JSON, PROTOCOL, TIMEOUT_HEADER, Predictor, timeout_seconds
+from service.protocols.predict import JSON, PROTOCOL, TIMEOUT_HEADER, Predictor, Target, timeout_seconds
 
 router = APIRouter()
 
@@ -56,6 +57,14 @@ async def predict_version(
 ) -> Response:
     """Asks one version of a model, and no other."""
     return await _predict(request, predictor, name, version, labels=labels)
+
+
+@router.post("/models/{name}/labels/{label}/predict", **schema.PREDICT)
+async def predict_label(
+    request: Request, predictor: PredictorOf, name: str, label: str, labels: Labels = False
+) -> Response:
+    """Asks the version that has a label."""
+    return await _predict(request, predictor, name, None, label, labels=labels)
 
 
 @router.get("/models", **schema.MODELS)
@@ -98,25 +107,29 @@ async def ready(engine: EngineOf) -> Response:
 
 
 async def _predict(
-    request: Request, predictor: Predictor, name: str | None, version: str | None, *, labels: bool
+    request: Request,
+    predictor: Predictor,
+    name: str | None,
+    version: str | None,
+    label: str | None = None,
+    *,
+    labels: bool,
 ) -> Response:
     exchange = Exchange.of(request.scope)
     exchange.protocol = PROTOCOL
     body = await _read_body(request)
     exchange.received = perf_counter()
     timeout = timeout_seconds(request.headers.get(TIMEOUT_HEADER))
-    plan = predictor.plan(name, version)
+    target = Target(name, version, label)
+    plan = predictor.plan(target)
     exchange.model, exchange.version = plan.name, plan.version
     if labels:
         plan.check_labels()
     inputs = plan.decode(body) if len(body) <= LARGE_BODY_BYTES else await asyncio.to_thread(plan.decode, body)
     exchange.decode = perf_counter() - exchange.received
     exchange.rows = len(next(iter(inputs.values())))
-    try:
-        with ends_with_caller(request):
-            response = await predictor.engine.infer(plan.request(inputs, version, timeout))
-    except InvalidRequest as error:
-        raise plan.explained(error) from error
+    with ends_with_caller(request):
+        response = await plan.infer(inputs, target, timeout)
     exchange.version = response.version
     encoder = plan.encoder_for(response)
     began = perf_counter()
@@ -152,7 +165,8 @@ def _index(item: ModelIndex) -> dict[str, Any]:
         {"version": version, "state": status.state, "reason": status.reason}
         for version, status in item.statuses.items()
     ]
-    return {"name": item.name, "version": item.version, "problem": item.problem, "versions": versions}
+    about = {"name": item.name, "version": item.version, "labels": item.labels, "problem": item.problem}
+    return about | {"versions": versions}
 
 
 def _trial(trial: dict[str, Any]) -> dict[str, Any]:

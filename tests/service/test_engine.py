@@ -14,7 +14,8 @@ from service.engine import Engine
 from service.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 from service.inference import InferenceRequest, InferenceResponse
 from service.limits import Limits
-from service.repository import LoadedModel, ModelRepository
+from service.repository import ModelRepository
+from service.versions import LoadedModel
 from tests.service.fakes import FakeRuntimes, publish_fake
 from tests.service.waiting import wait_until
 
@@ -367,11 +368,12 @@ async def test_version_that_is_replaced_while_it_is_looked_up_gives_way_to_the_n
     store: ArtifactStore, runtimes: FakeRuntimes
 ) -> None:
     class SwapsAtTheWorstMoment(ModelRepository):
-        def hold(self, model: LoadedModel) -> bool:
-            if len(runtimes.loaded) == 1:
+        def current(self, name: str) -> LoadedModel | None:
+            model = super().current(name)
+            if model and len(runtimes.loaded) == 1:
                 publish_fake(store, factor=3)
                 self.reconcile()
-            return super().hold(model)
+            return model
 
     publish_fake(store, factor=2)
     repository = SwapsAtTheWorstMoment(store, runtimes.load)
