@@ -20,8 +20,6 @@ def serve(settings: Settings) -> int:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     listener = listen(settings)
-    host, port = listener.getsockname()[:2]
-    _log.info("Listening on http://%s:%d (API: /docs)", f"[{host}]" if ":" in host else host, port)
     server = Server(create_app(settings), settings)
     server.run(sockets=[listener])
     return 0 if server.started else 3

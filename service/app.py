@@ -54,6 +54,8 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
         )
         app.state.engine = engine
         await engine.start()
+        if settings.reuse_port:  # whoever listens on the port answers meanwhile
+            await engine.wait_until_ready()
         yield
         await engine.stop()
 

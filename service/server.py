@@ -1,12 +1,14 @@
 """The process: uvicorn, with our answer to signals.
 
-SIGTERM makes `/health/ready` say no, goes on accepting for `drain_delay`, then stops listening, lets what is in flight
-finish, and ends with 0. SIGINT does the same without the delay. What still runs after `drain_timeout` is left behind,
-and a second signal ends at once; both end with another code. SIGHUP looks at the artifacts folder now.
+SIGTERM makes `/health/ready` say no and each answer close its connection, goes on accepting for `drain_delay`, then
+stops listening, lets what is in flight finish, and ends with 0. SIGINT does the same without the delay. What still runs
+after `drain_timeout` is left behind, and a second signal ends at once; both end with another code. SIGHUP looks at the
+artifacts folder now.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -15,7 +17,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -28,6 +31,9 @@ from service.settings import Settings
 _log = logging.getLogger(__name__)
 _BACKLOG = 2048
 _GRACE_SECONDS = 2.0
+_CLOSE = (b"connection", b"close")
+_LAST_SECONDS = 0.5
+"""For those who are connected to send one more request, and be told by its answer to go elsewhere."""
 
 
 class Server(uvicorn.Server):
@@ -73,18 +79,52 @@ class Server(uvicorn.Server):
         if engine is not None:
             engine.drain()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the application, begins to accept, and says so."""
+        await super().startup(sockets)
+        for listener in sockets or []:
+            host, port = listener.getsockname()[:2]
+            _log.info("Listening on http://%s:%d (API: /docs)", f"[{host}]" if ":" in host else host, port)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops listening and finishes what is in flight. A model that hangs is left behind after `drain_timeout`."""
         message = "Requests still run after the drain timeout: ending without them."
         watchdog = threading.Timer(self._drain_timeout + _GRACE_SECONDS, _end_now, (1, message))
         watchdog.daemon = True  # never cancelled: the interpreter's own exit would wait for the hanging thread, too
         watchdog.start()
+        self._close_after_answers()
+        await self._serve_the_last(sockets or [])
         await super().shutdown(sockets)
+
+    async def _serve_the_last(self, sockets: list[socket.socket]) -> None:
+        """Stops listening, and serves those who had connected before that.
+
+        The kernel resets the connections that a listener had not accepted when it is closed, also where another process
+        listens on the port.
+        """
+        listeners = [listener.dup() for listener in sockets]
+        for server in self.servers:
+            server.close()  # so that nobody else accepts; the duplicates still listen
+        loop, config = asyncio.get_running_loop(), self.config
+        make = partial(config.http_protocol_class, config, self.server_state, self.lifespan.state)  # type: ignore[call-arg] # as uvicorn does
+        for connection in [connection for listener in listeners for connection in _take_all(listener)]:
+            await loop.connect_accepted_socket(make, connection, ssl=config.ssl)
+        end = time.monotonic() + min(_LAST_SECONDS, self._drain_timeout)
+        while self.server_state.connections and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+
+    def _close_after_answers(self) -> None:
+        """Lets each answer tell its client to connect anew, which leads to another process where there is one."""
+        headers = self.config.encoded_headers
+        if _CLOSE not in headers:
+            headers.append(_CLOSE)  # uvicorn makes the default headers of these, once a second
+            self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; says whether to stop listening."""
-        if self._exit_at is not None and time.monotonic() >= self._exit_at:
-            self.should_exit = True
+        if self._exit_at is not None:
+            self._close_after_answers()
+            self.should_exit |= time.monotonic() >= self._exit_at
         return await super().on_tick(counter)
 
     def _handle_reload(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's signature
@@ -105,13 +145,15 @@ def _end_now(code: int, reason: str) -> NoReturn:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Opens the listening socket.
+    """Opens the listening socket; with `reuse_port` it does not listen yet, so that no connection comes before.
 
     Raises:
         OSError: the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
+        if settings.reuse_port:
+            return _bind_shared((settings.host, settings.port), family)
         return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         if (error.errno or 0) < 0:  # getaddrinfo's own numbers
@@ -121,3 +163,26 @@ def listen(settings: Settings) -> socket.socket:
         raise OSError(
             f"Cannot listen on {settings.host} port {settings.port}: {reason}. Choose another: --port 9000."
         ) from error
+
+
+def _take_all(listener: socket.socket) -> list[socket.socket]:
+    """Closes a listener, and gives the connections that nobody had accepted yet."""
+    connections = []
+    listener.setblocking(False)
+    with listener, suppress(BlockingIOError):
+        while True:
+            connections.append(listener.accept()[0])
+    return connections
+
+
+def _bind_shared(address: tuple[str, int], family: socket.AddressFamily) -> socket.socket:
+    """Takes a port beside a service that shares it. The kernel gives each connection to one that listens."""
+    shared = socket.socket(family)
+    try:
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shared.bind(address)
+    except OSError:
+        shared.close()
+        raise
+    return shared
