@@ -71,6 +71,8 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
         await engine.start()
         if worker and worker.is_replacement:  # the others answer meanwhile
             await engine.wait_for_first_look()
+        elif settings.reuse_port:  # whoever listens on the port answers meanwhile
+            await engine.wait_until_ready()
         async with share.kept_up_to_date() if share else nullcontext():
             # Which uvicorn hands to each of its connections.
             yield {"predictor": app.state.predictor, "observing": observing}

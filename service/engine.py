@@ -43,17 +43,20 @@ class Engine:
         self._reload_interval = reload_interval
         self._queues = Queues(limits, on_batch)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._reload = asyncio.Event()
+        self._has_looked = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._has_reconciled = False
-        self._first_look = asyncio.Event()
         self._is_draining = False
         self._request_limits = request_limits
         self._metadata: WeakKeyDictionary[LoadedModel, ModelMetadata] = WeakKeyDictionary()
 
     async def start(self) -> None:
         """Begins to load, and returns at once. `unready_reason` says when that is done."""
+        self._loop = asyncio.get_running_loop()
         self._watcher = asyncio.create_task(self._watch())
+        self._watcher.add_done_callback(lambda _: self._has_looked.set())
 
     async def stop(self) -> None:
         """Lets go of the models once all that was submitted has ended."""
@@ -65,17 +68,29 @@ class Engine:
         await self._queues.ended()
 
     def reload(self) -> None:
-        """Looks at the disk now instead of at the next interval."""
-        self._reload.set()
+        """Looks at the disk now instead of at the next interval. Safe from any thread and from a signal's handler."""
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._reload.set)
 
     async def wait_for_first_look(self) -> None:
         """Waits until every model has had its turn to load, or the service is to end."""
-        await self._first_look.wait()
+        await self._has_looked.wait()
 
     def drain(self) -> None:
-        """Makes `unready_reason` say so, for good; requests are still answered."""
+        """Makes `unready_reason` say so, for good; requests are still answered. Safe where `reload` is."""
         self._is_draining = True
-        self._first_look.set()
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._has_looked.set)
+
+    async def wait_until_ready(self) -> None:
+        """Waits until there is no `unready_reason`, and logs each; ends early where the service is to end."""
+        logged = ""
+        while (reason := self.unready_reason()) and not self._is_draining:
+            if reason != logged:
+                _log.info("Not listening yet: %s", reason)
+                logged = reason
+            self._has_looked.clear()
+            await self._has_looked.wait()
 
     def unready_reason(self) -> str | None:
         """Why this process should get no traffic; None where it should."""
@@ -205,7 +220,7 @@ class Engine:
             except OSError:
                 _log.exception("The artifacts folder cannot be read; what is loaded goes on serving.")
             self._has_reconciled = True
-            self._first_look.set()
+            self._has_looked.set()
             try:
                 await asyncio.wait_for(self._reload.wait(), self._reload_interval)
             except TimeoutError:

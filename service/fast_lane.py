@@ -18,7 +18,7 @@ from typing import Any
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.connection import Awaits, Connection
+from service.connection import CLOSE, Awaits, Connection
 from service.errors import UNFORESEEN, ServiceError, error_body, log_error
 from service.exchange import CLIENT_LEFT
 from service.inference import InferenceResponse
@@ -59,6 +59,7 @@ class FastLane(Connection):
         self._longest_body = min(self.limits.max_body_bytes, LARGE_BODY_BYTES)
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._default_lines = b""
+        self._says_close = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Takes the client's rows out of the queue."""
@@ -255,24 +256,21 @@ class FastLane(Connection):
     def _write(self, request: Request) -> None:
         status, head, body = request.answer  # type: ignore[misc] # `_advance` has seen that there is one
         if (status != 200 or self._observing.access_log) and self._observing.has_line(status):
-            self._write_line(request, status)
+            request.log(self._observing, status)
         headers = self.server_state.default_headers
         if headers is not self._default_headers:  # uvicorn makes them anew once a second, for the date
             self._default_headers = headers
             self._default_lines = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in headers)
-        end = b"\r\n" if request.keep_alive else b"connection: close\r\n\r\n"
+            self._says_close = CLOSE in headers
+        is_last = self._says_close or not request.keep_alive
+        end = b"connection: close\r\n\r\n" if is_last and not self._says_close else b"\r\n"
         lines = _LINES % (len(body), request.request_id)
         self.transport.write(b"".join((STATUS_LINE[status], self._default_lines, head, lines, end, body)))
         request.response_complete = True
         self.server_state.total_requests += 1
-        if request.is_last or not request.keep_alive:
+        if request.is_last or is_last:
             self.transport.close()
             self._drop_lane()
-
-    def _write_line(self, request: Request, status: int) -> None:
-        seconds = perf_counter() - request.received
-        with request_id(request.request_id.decode()):
-            self._observing.write_line("POST", request.path, status, request.exchange(), seconds)
 
     def _failure(self, request: Request, error: Exception) -> Answer:
         self._count_failure(request, error.status if isinstance(error, ServiceError) else 500)

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
         "127.0.0.1", min_length=1, description="Address to listen on. 0.0.0.0 is every address of the machine."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
+    reuse_port: bool = Field(
+        False,
+        description="Share the port with a service that has this flag too, and listen only once ready: for restarts "
+        "without a gap.",
+    )
     reload_interval: float = Field(
         5.0, gt=0, le=86400, description="Seconds between looks at the folder for a new, pinned or withdrawn version."
     )

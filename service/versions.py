@@ -12,6 +12,7 @@ from models.artifact import Artifact
 from models.golden import Golden, read_golden
 from service.batching import Batcher
 from service.inference import InferenceResponse, InputCheck
+from service.memory import give_back
 from service.runtimes import Runtime
 from service.runtimes.selection import Selection
 from service.runtimes.trial import Trial, close_runtime
@@ -100,6 +101,7 @@ class LoadedModel:
         if self.batcher:
             self.batcher.close()
         close_runtime(self.runtime)
+        give_back()
 
 
 def load_version(artifact: Artifact, load_runtime: LoadRuntime) -> LoadedModel:

@@ -14,7 +14,12 @@ from tests.service.fakes import publish_fake
 
 Serve = Callable[..., TestClient]
 
-PREDICT_PATHS = ["/predict", "/models/{name}/predict", "/models/{name}/versions/{version}/predict"]
+PREDICT_PATHS = [
+    "/predict",
+    "/models/{name}/predict",
+    "/models/{name}/versions/{version}/predict",
+    "/models/{name}/labels/{label}/predict",
+]
 
 
 @pytest.fixture
