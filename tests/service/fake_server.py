@@ -14,6 +14,4 @@ from tests.service.fakes import FakeRuntimes
 if __name__ == "__main__":
     settings = parse(Settings)
     logging.basicConfig(level="INFO", stream=sys.stderr)
-    listener = listen(settings)
-    logging.info("Listening on http://%s:%d (API: /docs)", *listener.getsockname())
-    Server(create_app(settings, load_runtime=FakeRuntimes().load), settings).run(sockets=[listener])
+    Server(create_app(settings, load_runtime=FakeRuntimes().load), settings).run(sockets=[listen(settings)])
