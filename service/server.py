@@ -182,7 +182,7 @@ def _bind_shared(address: tuple[str, int], family: socket.AddressFamily) -> sock
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         shared.bind(address)
-        # Needed to bind beside connections that have just ended; with it, a service that does not share could bind, too.
+        # Lets it bind beside connections that have just ended, but also a service that does not share beside it.
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError:
         shared.close()
