@@ -208,6 +208,8 @@ def bind_shared(settings: Settings, port: int) -> socket.socket:
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         shared.bind((settings.host, port))
+        # Lets it bind beside connections that have just ended, but also a service that does not share beside it.
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError:
         shared.close()
         raise
