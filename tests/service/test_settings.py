@@ -27,7 +27,6 @@ def test_defaults_suit_a_laptop() -> None:
         ("default_model", "digits", "digits"),
         ("host", "0.0.0.0", "0.0.0.0"),
         ("port", "9000", 9000),
-        ("reuse_port", "true", True),
         ("reload_interval", "0.5", 0.5),
         ("max_body_bytes", "1000", 1000),
         ("max_header_bytes", "2000", 2000),
