@@ -47,9 +47,9 @@ format: setup ## Format the code and mend what the linter can
 train: setup ## Train the digits model and publish the next version (ARGS="--epochs 50")
 	@$(RUN) -m export train $(ARGS)
 
-bench: setup ## Measure POST /predict against an empty answer of the same server, in one run
+bench: setup ## Measure the service beside what people run today, and write docs/benchmarks.md
 	@$(RUN) -m export train --if-missing
-	@$(RUN) -m benchmarks.predict $(ARGS)
+	@$(RUN) -m benchmarks.serving --write docs/benchmarks.md $(ARGS)
 
 bench-floor: setup ## Measure a call of each runtime by itself, by batch size (ARGS="churn@3" for another version)
 	@$(RUN) -m export train --if-missing

@@ -1,7 +1,7 @@
 """A load generator: sends one request over and over, and times the answers.
 
 `wrk` where it is installed, else connections of our own on uvloop. Both wait for an answer before they send the next
-request on a connection. `limit` in `benchmarks.fast_lane` shows what the generator itself can do.
+request on a connection. `limit` in `benchmarks.serving` shows what the generator itself can do.
 """
 
 from __future__ import annotations

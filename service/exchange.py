@@ -62,4 +62,4 @@ class RequestIds:
         """The id for a request that came with this `X-Request-Id`."""
         if header is not None and _SANE_ID.fullmatch(header):
             return header
-        return b"%b-%x" % (self._prefix, next(self._numbers))
+        return b"%b-%08x" % (self._prefix, next(self._numbers))
