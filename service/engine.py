@@ -4,60 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from weakref import WeakKeyDictionary
 
-from models.golden import Golden
-from models.manifest import Signature
 from service.batching import Closed
 from service.errors import NotFound, NotReady, ServiceError
 from service.finding import find, no_such_model
-from service.inference import InferenceRequest, InferenceResponse
-from service.limits import Limits
+from service.inference import InferenceRequest, InferenceResponse, check_size
+from service.limits import NO_LIMITS, Limits, RequestLimits
+from service.metadata import ModelIndex, ModelMetadata, metadata_of
 from service.queues import OnBatch, Queues
 from service.repository import ModelRepository
-from service.runtimes.trial import Trial
 from service.tickets import Ticket
-from service.versions import LoadedModel, VersionStatus
+from service.versions import LoadedModel
 
 _log = logging.getLogger(__name__)
 
 Done = Callable[[InferenceResponse | BaseException], None]
-
-
-@dataclass(frozen=True)
-class ModelMetadata:
-    """What is known of a model that serves: its version, signature, a worked example, and how it came about."""
-
-    name: str
-    version: int
-    runtime: str
-    runtimes: tuple[Trial, ...]
-    signature: Signature
-    golden: Golden
-    metrics: dict[str, float]
-    created_at: str
-
-
-@dataclass(frozen=True)
-class ModelIndex:
-    """A model by name, served or not.
-
-    Attributes:
-        name: Its name.
-        version: The version that answers a request which names none.
-        statuses: The versions that were asked for, each with its state.
-        labels: The version that answers under each label.
-        problem: What is wrong; empty where all is well.
-    """
-
-    name: str
-    version: int | None
-    statuses: Mapping[int, VersionStatus]
-    labels: dict[str, int]
-    problem: str
 
 
 class Engine:
@@ -70,6 +35,7 @@ class Engine:
         default_model: str | None,
         reload_interval: float,
         limits: Limits,
+        request_limits: RequestLimits = NO_LIMITS,
         on_batch: OnBatch | None = None,
     ) -> None:
         self._repository = repository
@@ -83,6 +49,8 @@ class Engine:
         self._watcher: asyncio.Task[None] | None = None
         self._has_reconciled = False
         self._is_draining = False
+        self._request_limits = request_limits
+        self._metadata: WeakKeyDictionary[LoadedModel, ModelMetadata] = WeakKeyDictionary()
 
     async def start(self) -> None:
         """Begins to load, and returns at once. `unready_reason` says when that is done."""
@@ -103,6 +71,10 @@ class Engine:
         """Looks at the disk now instead of at the next interval. Safe from any thread and from a signal's handler."""
         if self._loop:
             self._loop.call_soon_threadsafe(self._reload.set)
+
+    async def wait_for_first_look(self) -> None:
+        """Waits until every model has had its turn to load, or the service is to end."""
+        await self._has_looked.wait()
 
     def drain(self) -> None:
         """Makes `unready_reason` say so, for good; requests are still answered. Safe where `reload` is."""
@@ -177,17 +149,10 @@ class Engine:
             NotReady: nothing of that name is loaded yet.
         """
         model = self._find(name, version, label)
-        manifest = model.artifact.manifest
-        return ModelMetadata(
-            name=manifest.name,
-            version=manifest.version,
-            runtime=model.runtime.name,
-            runtimes=model.trials,
-            signature=manifest.signature,
-            golden=model.golden,
-            metrics=manifest.metrics,
-            created_at=manifest.created_at.isoformat(),
-        )
+        metadata = self._metadata.get(model)
+        if metadata is None:
+            metadata = self._metadata[model] = metadata_of(model)
+        return metadata
 
     def submit(self, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         """Takes in a request. One version answers all of its rows, also if it is replaced meanwhile.
@@ -200,22 +165,36 @@ class Engine:
         Raises:
             NotFound, NotReady: as `metadata`.
             InvalidRequest: the inputs are not what the signature says.
+            TooManyValues: they are more than the limits allow.
             QueueFull: too many rows wait.
             DeadlineExceeded: the timeout is not above 0.
         """
+        return self._submit(self._find(request.model, request.version, request.label), request, done)
+
+    def submit_to(self, metadata: ModelMetadata, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
+        """As `submit`, to the version of `metadata` while it is loaded, which need not be looked up again."""
+        model = metadata.model() or self._find(request.model, request.version, request.label)
+        return self._submit(model, request, done)
+
+    def _submit(self, model: LoadedModel, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         while True:
-            model = self._find(request.model, request.version, request.label)
             model.check(request.inputs)
+            check_size(request.inputs, self._request_limits)
             try:
                 return self._queues.of(model).submit(request.inputs, done, request.timeout)
             except Closed:  # replaced by the loader's thread since it was found
-                continue
+                model = self._find(request.model, request.version, request.label)
+
+    @property
+    def generation(self) -> int:
+        """Another number after each change of which version answers which request."""
+        return self._repository.generation
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Answers a request; cancels it where the caller is cancelled.
 
         Raises:
-            NotFound, NotReady, InvalidRequest, QueueFull: as `submit`.
+            NotFound, NotReady, InvalidRequest, TooManyValues, QueueFull: as `submit`.
             DeadlineExceeded: it was not answered in time.
             Exception: whatever the model raised.
         """

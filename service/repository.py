@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from models.store import ArtifactStore
+from service.metrics import Metrics
 from service.slots import Slot
 from service.versions import LoadedModel, LoadRuntime, VersionStatus
 
@@ -31,15 +32,25 @@ class ModelRepository:
         store: The versions on disk.
         load_runtime: Turns a version whose files are whole into a runtime.
         newest: How many of a model's highest versions are loaded, whether or not it is them that serve.
+        metrics: Where loads are counted.
+
+    Attributes:
+        generation: Another number after each change of which version answers which request.
     """
 
     def __init__(
-        self, store: ArtifactStore, load_runtime: LoadRuntime, newest: Callable[[str], int] = only_the_served
+        self,
+        store: ArtifactStore,
+        load_runtime: LoadRuntime,
+        newest: Callable[[str], int] = only_the_served,
+        metrics: Metrics | None = None,
     ) -> None:
         self._store = store
+        self._metrics = metrics or Metrics()
         self._load_runtime = load_runtime
         self._newest = newest
         self._slots: dict[str, Slot] = {}
+        self.generation = 0
 
     def names(self) -> list[str]:
         """The models that are served or should be."""
@@ -88,7 +99,8 @@ class ModelRepository:
         names = self._store.names()
         new = [name for name in names if name not in self._slots]
         self._slots = self._slots | {
-            name: Slot(name, self._store, self._load_runtime, self._newest(name)) for name in new
+            name: Slot(name, self._store, self._load_runtime, self._newest(name), self._metrics, self._note_change)
+            for name in new
         }
         for name in names:
             slot = self._slots[name]
@@ -101,9 +113,14 @@ class ModelRepository:
                 slot.problem = f"Its versions cannot be looked at: {type(error).__name__}."
         gone = {name: slot for name, slot in self._slots.items() if name not in names}
         self._slots = {name: slot for name, slot in self._slots.items() if name in names}
+        if new or gone:
+            self._note_change()
         for name, slot in gone.items():
             _log.info("%s has no version left; it is no longer served.", name)
             slot.close()
+
+    def _note_change(self) -> None:
+        self.generation += 1
 
     def close(self) -> None:
         """Lets go of every model, as soon as its last request has ended."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.artifact import ArtifactError
 from models.store import ArtifactStore
+from service.drift import drift
+from service.metrics import Metrics
 from service.versions import LoadedModel, LoadRuntime, State, VersionStatus, load_version, without_folders
 
 _log = logging.getLogger(__name__)
@@ -37,7 +39,15 @@ class Slot:
         problem: Why versions that should be served are not; empty where all is well.
     """
 
-    def __init__(self, name: str, store: ArtifactStore, load_runtime: LoadRuntime, newest: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: ArtifactStore,
+        load_runtime: LoadRuntime,
+        newest: int,
+        metrics: Metrics,
+        note_change: Callable[[], None],
+    ) -> None:
         self.current: LoadedModel | None = None
         self.loaded: Mapping[int, LoadedModel] = {}
         self.labelled: Mapping[str, LoadedModel] = {}
@@ -49,6 +59,8 @@ class Slot:
         self._store = store
         self._load_runtime = load_runtime
         self._newest = newest
+        self._metrics = metrics
+        self._note_change = note_change
         self._desired: int | None = None
         self._wanted: frozenset[int] = frozenset()
         self._failed: dict[int, _Failure] = {}
@@ -77,7 +89,7 @@ class Slot:
         """Lets go of every version, as soon as its last request has ended."""
         closing, self.current, self.loaded, self.labelled = self.loaded, None, {}, {}
         for model in closing.values():
-            model.retire()
+            self._retire(model)
 
     def _read_labels(self) -> list[str]:
         """Where the file is damaged, the labels stay what they were."""
@@ -116,6 +128,7 @@ class Slot:
             expected = isinstance(error, ValueError)
             message = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
             _log.error("%s@%d is not served: %s", self._name, version, message, exc_info=not expected)
+            self._metrics.refused(self._name, version)
             reason = without_folders(message)
             if not isinstance(error, OSError | MemoryError):  # those may pass without a change of the files
                 self._failed[version] = _Failure(fingerprint, reason)
@@ -132,6 +145,8 @@ class Slot:
         if not old:
             self._note(version, VersionStatus(State.LOADING))
         model = load_version(artifact, self._load_runtime)
+        found = drift(model, self.current) if self.current else None
+        self._metrics.loaded(self._name, version, golden_error=model.golden_error, drift=found)
         self.loaded = {**self.loaded, version: model}
         self._settle()
         if old:
@@ -154,6 +169,7 @@ class Slot:
         self.current, self.labelled = current, {label: model for label, model in labelled.items() if model}
         kept = self._wanted | {model.version for model in [current, *self.labelled.values()] if model}
         self.loaded = {version: model for version, model in loaded.items() if version in kept}
+        self._note_change()
         known = {*self.versions, *self._wanted}
         self.statuses = {
             version: status
@@ -162,7 +178,11 @@ class Slot:
         }
         for version in sorted(loaded.keys() - kept):
             _log.info("%s@%d is no longer served.", self._name, version)
-            loaded[version].retire()
+            self._retire(loaded[version])
+
+    def _retire(self, model: LoadedModel) -> None:
+        self._metrics.retired(self._name, model.version)
+        model.retire()
 
     def _last(self, label: str) -> LoadedModel | None:
         """What a label meant before, as it is loaded by now."""

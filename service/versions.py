@@ -69,6 +69,11 @@ class LoadedModel:
         """Its version number."""
         return self.artifact.manifest.version
 
+    @property
+    def golden_error(self) -> float:
+        """The largest error of its runtime in a golden answer."""
+        return next((trial.max_abs_error or 0.0 for trial in self.trials if trial.is_chosen), 0.0)
+
     def hold(self) -> bool:
         """Keeps it loaded until `release`; False if it has been retired and closed since it was looked up."""
         with self._lock:

@@ -56,7 +56,7 @@ def export(store: ArtifactStore, model: keras.Model, rows: Tensors, *, layers: t
     dataset = DatasetRecord(name="made up", sha256="0" * 64, rows=2)
     training = TrainingRecord(config={}, dataset=dataset, seed=3, metrics={"test_accuracy": 0.5})
     candidate = Candidate("tiny", model, rows, labels, training)
-    return Published(store, publish(store, candidate, layers=layers), model)
+    return Published(store, publish(store, candidate, layers=layers, formats=("keras",)), model)
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +86,7 @@ def publish_again(artifact: Artifact, store: ArtifactStore) -> None:
     """The next version, with the same content."""
     with store.stage(artifact.manifest.name) as staging:
         for name in artifact.manifest.files:
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(artifact.path / name, staging / name)
         store.publish(staging, artifact.manifest)
 
