@@ -37,10 +37,12 @@ class Operator(RuleBasedStateMachine):
         self.publish(is_right=True)
         self.publish(is_right=True)
 
-    @rule(is_right=st.booleans())
-    def publish(self, is_right: bool) -> None:
+    @rule(is_right=st.booleans(), batch_safe=st.booleans())
+    def publish(self, is_right: bool, batch_safe: bool = False) -> None:
+        """A number that was withdrawn may come again, with the same answers and perhaps another manifest."""
         number = max([0, *self.published]) + 1
-        artifact = publish_fake(self.store, NAME, factor=number, golden_factor=number if is_right else -1)
+        golden = number if is_right else -1
+        artifact = publish_fake(self.store, NAME, factor=number, golden_factor=golden, batch_safe=batch_safe)
         assert artifact.manifest.version == number
         self.published[number] = self.file(number).read_text()
         self.broken -= {number}
@@ -69,6 +71,12 @@ class Operator(RuleBasedStateMachine):
     @rule(choice=CHOICES)
     def pin(self, choice: int) -> None:
         self.store.pin(NAME, self.chosen(choice))
+
+    @precondition(lambda self: self.published)
+    @rule(batch_safe=st.booleans())
+    def make_anew(self, batch_safe: bool) -> None:
+        self.withdraw(0)
+        self.publish(is_right=True, batch_safe=batch_safe)
 
     @rule()
     def unpin(self) -> None:
@@ -112,8 +120,10 @@ class Operator(RuleBasedStateMachine):
             return
         self.check_current(current)
         self.check_labels(labelled)
+        whole = {version for version in self.wanted() if self.is_whole(version)}
         serving = {*self.labelled().values(), *filter(None, [self.current()])}
-        assert {version for version in self.wanted() if self.is_whole(version)} | serving <= loaded.keys()
+        assert whole | serving <= loaded.keys()
+        assert all(loaded[version].artifact == self.store.open(NAME, version) for version in whole)
         assert loaded.keys() <= self.wanted() | serving
         assert [answer(model) for model in loaded.values()] == list(loaded)
 
