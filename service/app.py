@@ -17,7 +17,7 @@ from service import errors
 from service.engine import Engine
 from service.errors import ServiceError
 from service.limits import Limits
-from service.protocols import native
+from service.protocols import native, tfs
 from service.repository import LoadRuntime, ModelRepository
 from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
@@ -60,6 +60,7 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
     app = FastAPIOffline(title="Layerserve", description=_DESCRIPTION, lifespan=lifespan)
     app.state.settings = settings
     app.include_router(native.router)
+    app.include_router(tfs.router)
     errors.install(app)
     app.openapi = _with_examples(app, app.openapi)  # type: ignore[method-assign] # FastAPI's documented way
     return app
@@ -77,14 +78,16 @@ def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Calla
         filled = copy.deepcopy(bare)
         example = native.example(metadata)
         values = {"name": metadata.name, "version": str(metadata.version)}
-        for path in filled["paths"].values():
-            for operation in path.values():
+        answers = {"/predict": example["response"], ":predict": {"predictions": example["response"]["predictions"]}}
+        for path, operations in filled["paths"].items():
+            answer = answers.get(path[-len("/predict") :])
+            for operation in operations.values():
                 for parameter in operation.get("parameters", []):
                     if parameter["name"] in values:
                         parameter["example"] = values[parameter["name"]]
-                if "requestBody" in operation:
+                if answer is not None:
                     operation["requestBody"]["content"]["application/json"]["example"] = example["request"]
-                    operation["responses"]["200"]["content"]["application/json"]["example"] = example["response"]
+                    operation["responses"]["200"]["content"]["application/json"]["example"] = answer
         return filled
 
     return document

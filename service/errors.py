@@ -6,6 +6,7 @@
     ├── PayloadTooLarge     413
     ├── UnsupportedMedia    415
     ├── QueueFull           429  more rows wait than the settings allow
+    ├── NotImplementedHere  501  what the protocol has, and this model or service does not
     ├── NotReady            503  loading, draining, or no version can be served
     └── DeadlineExceeded    504  not answered within the time that the caller or the settings allow
 
@@ -69,6 +70,12 @@ class QueueFull(ServiceError):  # noqa: N818
         self.headers = {"retry-after": str(retry_after)}
 
 
+class NotImplementedHere(ServiceError):  # noqa: N818
+    """The protocol has it, and its own servers refuse it in the same way."""
+
+    status = 501
+
+
 class NotReady(ServiceError):  # noqa: N818
     """Nothing can answer yet, or any more."""
 
@@ -99,7 +106,8 @@ def install(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
     if error.status >= 500:
-        level = logging.INFO if isinstance(error, NotReady | DeadlineExceeded) else logging.ERROR
+        is_no_fault = isinstance(error, NotImplementedHere | NotReady | DeadlineExceeded)
+        level = logging.INFO if is_no_fault else logging.ERROR
         # Quoted, since a client chose part of it and a line break would look like another event.
         _log.log(level, "%s %r: %d %r", request.method, request.scope["path"], error.status, str(error))
     return render(error.status, str(error), error.headers)

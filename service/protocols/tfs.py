@@ -1,0 +1,161 @@
+"""TensorFlow Serving's REST API under `/v1`, and KServe's v1 where it differs: one door for the clients of both.
+
+The paths are matched as TensorFlow Serving matches them: in any case, before names are decoded, and a path under `/v1`
+that means nothing to it is a malformed request. The routes further down say the same to OpenAPI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from models.manifest import Signature, Tensors
+from service.engine import Engine, ModelIndex
+from service.errors import InvalidRequest, NotFound
+from service.inference import InferenceRequest
+from service.protocols import tfs_schema
+from service.protocols.hanging_up import ends_with_caller
+from service.protocols.request_body import read_body
+from service.protocols.tfs_decode import Layout, decode_examples, decode_predict, parse
+from service.protocols.tfs_encode import dump, encode_classes, encode_predict, encode_values, metadata, statuses
+
+_LARGE_BODY_BYTES = 256 * 2**10
+_WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_VERBS = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<verb>classify|regress|predict)", re.ASCII | re.IGNORECASE
+)
+_QUESTIONS = re.compile(
+    rf"/v1/models(?:/(?P<name>[^/:]+)(?:{_WHICH})(?P<metadata>/metadata)?)?/?", re.ASCII | re.IGNORECASE
+)
+
+router = APIRouter()
+
+
+class Target(NamedTuple):
+    """What a path asks for. `version` None is the served one, and so is 0, which OpenVINO's client sends for it."""
+
+    name: str
+    version: int | None
+    label: str | None
+
+    @classmethod
+    def of(cls, found: re.Match[str]) -> Target:
+        """The one of a path that one of the patterns above has matched."""
+        digits = found["version"]
+        if digits and len(digits) > 18:
+            raise InvalidRequest(f"Failed to convert version: {digits} to numeric.")
+        label = found["label"]
+        return cls(unquote(found["name"]), int(digits or 0) or None, None if label is None else unquote(label))
+
+    def resolved(self, engine: Engine) -> Target:
+        """The same with the version that its label stands for.
+
+        Raises:
+            InvalidRequest: there is no such label.
+        """
+        if self.label is None:
+            return self
+        version_of = getattr(engine, "version_of", None)
+        try:
+            version = version_of(self.name, self.label) if version_of else None
+        except NotFound:
+            version = None
+        if version is None:
+            raise InvalidRequest(f"Unrecognized servable version label: {self.label}")
+        return self._replace(version=version, label=None)
+
+    def not_found(self) -> NotFound:
+        """What TensorFlow Serving says where there is no such model to ask."""
+        what = f"Specific({self.name}, {self.version})" if self.version else f"Latest({self.name})"
+        return NotFound(f"Servable not found for request: {what}")
+
+
+async def answer(request: Request) -> Response:
+    """Answers any request under `/v1`."""
+    path = request.scope.get("raw_path", quote(request.scope["path"]).encode()).partition(b"?")[0].decode("latin-1")
+    engine: Engine = request.app.state.engine
+    if request.method == "POST" and (found := _VERBS.fullmatch(path)):
+        return await _infer(request, engine, Target.of(found).resolved(engine), found["verb"].lower())
+    if request.method in {"GET", "HEAD"} and (found := _QUESTIONS.fullmatch(path)):
+        if found["name"] is None:
+            return _json({"models": [index.name for index in engine.index()]})
+        target = Target.of(found).resolved(engine)
+        return _json(_metadata(engine, target) if found["metadata"] else _statuses(engine, target))
+    raise InvalidRequest(f"Malformed request: {request.method} {path}")
+
+
+async def alive(request: Request) -> Response:
+    """KServe's question whether the process works at all; a browser is shown the documentation instead."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse("docs")
+    return _json({"status": "alive"})
+
+
+async def _infer(request: Request, engine: Engine, target: Target, verb: str) -> Response:
+    body = await read_body(request, request.app.state.settings.max_body_bytes, may_be_compressed=True)
+    try:
+        signature = engine.metadata(target.name, target.version).signature
+        if len(body) > _LARGE_BODY_BYTES:  # so that health checks and small requests are answered meanwhile
+            inputs, layout = await asyncio.to_thread(_decode, body, signature, verb)
+        else:
+            inputs, layout = _decode(body, signature, verb)
+        with ends_with_caller(request):
+            response = await engine.infer(InferenceRequest(inputs, target.name, target.version))
+    except NotFound as error:
+        raise target.not_found() from error
+    if verb == "predict":
+        encoded = encode_predict(response.outputs, response.signature, layout)
+    else:
+        encoded = (encode_classes if verb == "classify" else encode_values)(response.outputs, response.signature)
+    return Response(encoded, media_type="application/json")
+
+
+def _decode(body: bytes, signature: Signature, verb: str) -> tuple[Tensors, Layout]:
+    document = parse(body)
+    if verb == "predict":
+        return decode_predict(document, signature)
+    return decode_examples(document, signature), "row"
+
+
+def _statuses(engine: Engine, target: Target) -> dict[str, Any]:
+    index = _index(engine, target)
+    if target.version is None:
+        return statuses(index, sorted(index.statuses, reverse=True))
+    if target.version not in index.statuses:
+        raise NotFound(f"Could not find version {target.version} of model {target.name}")
+    return statuses(index, [target.version])
+
+
+def _index(engine: Engine, target: Target) -> ModelIndex:
+    try:
+        index = engine.describe(target.name)
+    except NotFound as error:
+        raise NotFound(f"Could not find any versions of model {target.name}") from error
+    if not index.statuses:
+        raise NotFound(f"Could not find any versions of model {target.name}")
+    return index
+
+
+def _metadata(engine: Engine, target: Target) -> dict[str, Any]:
+    try:
+        return metadata(engine.metadata(target.name, target.version))
+    except NotFound as error:
+        raise target.not_found() from error
+
+
+def _json(document: dict[str, Any]) -> Response:
+    return Response(dump(document), media_type="application/json")
+
+
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+router.add_api_route("/", alive, **tfs_schema.ALIVE)
+for _path, _described in tfs_schema.ROUTES:
+    router.add_api_route(_path, answer, **_described)
+for _prefix in ("/v1", "/V1"):
+    router.add_api_route(_prefix + "/{path:path}", answer, methods=_METHODS, include_in_schema=False)

@@ -1,0 +1,162 @@
+"""Tensors and what is known of models to TensorFlow Serving's JSON."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.manifest import Signature, Tensors, TensorSpec
+from service.engine import ModelIndex, ModelMetadata
+from service.errors import InvalidRequest
+from service.protocols.tfs_decode import SIGNATURE_NAME, Layout
+
+_BYTES_SUFFIX = "_bytes"
+_STATES = {"LOADING": "LOADING", "READY": "AVAILABLE", "UNLOADING": "UNLOADING"}
+_DTYPES = {
+    "bool": "DT_BOOL",
+    "float16": "DT_HALF",
+    "float32": "DT_FLOAT",
+    "float64": "DT_DOUBLE",
+    "string": "DT_STRING",
+}
+
+
+def encode_predict(outputs: Tensors, signature: Signature, layout: Layout) -> bytes:
+    """`predictions` or `outputs`; NaN and infinities as the tokens that TensorFlow Serving writes."""
+    names = [spec.name for spec in signature.outputs]
+    if layout == "column":
+        columns = {name: orjson.Fragment(_tensor(name, outputs[name])) for name in names}
+        return _dump({"outputs": columns[names[0]] if len(names) == 1 else columns}, orjson.OPT_INDENT_2)
+    if len(names) == 1:
+        return b'{\n    "predictions": %b\n}' % _tensor(names[0], outputs[names[0]])
+    columns_of_rows = [[orjson.Fragment(_tensor(name, row)) for row in outputs[name]] for name in names]
+    rows = [_dump(dict(zip(names, row, strict=True))) for row in zip(*columns_of_rows, strict=True)]
+    return b'{\n    "predictions": [\n        %b\n    ]\n}' % b",\n        ".join(rows)
+
+
+def encode_classes(outputs: Tensors, signature: Signature) -> bytes:
+    """`results` of classify: for each row, each label with its score, in the model's order.
+
+    Raises:
+        InvalidRequest: the model does not give one row of scores.
+    """
+    spec = _only_output(signature, "classify")
+    scores = outputs[spec.name]
+    if scores.ndim > 2 or spec.dtype in {"string", "bool"}:
+        raise InvalidRequest(f"Expected classes output Tensor to be numbers of shape [batch_size num_classes]. {_ASK}")
+    scores = scores.reshape(len(scores), -1)
+    count = scores.shape[1]
+    known = signature.labels
+    labels = known if known is not None and len(known) == count else tuple(map(str, range(count)))
+    rows = [_dump([[label, _number(score)] for label, score in zip(labels, row, strict=True)]) for row in scores]
+    return b'{\n    "results": [\n        %b\n    ]\n}' % b",\n        ".join(rows)
+
+
+def encode_values(outputs: Tensors, signature: Signature) -> bytes:
+    """`results` of regress: one number a row.
+
+    Raises:
+        InvalidRequest: the model does not give one number a row.
+    """
+    spec = _only_output(signature, "regress")
+    values = outputs[spec.name]
+    if values.ndim > 2 or values.size != len(values) or spec.dtype in {"string", "bool"}:
+        raise InvalidRequest(f"Expected regression output Tensor to be numbers of shape [batch_size]. {_ASK}")
+    return b'{\n    "results": %b\n}' % _tensor(spec.name, values.reshape(-1))
+
+
+_ASK = "Ask :predict for what this model gives."
+
+
+def statuses(index: ModelIndex, versions: list[int]) -> dict[str, Any]:
+    """The state of some of a model's versions, and beside it what KServe v1 calls the readiness of the model."""
+    return {
+        "model_version_status": [
+            {
+                "version": str(version),
+                "state": _STATES.get(index.statuses[version].state, "END"),
+                "status": _status(index.statuses[version].reason),
+            }
+            for version in versions
+        ],
+        "name": index.name,
+        "ready": any(index.statuses[version].state == "READY" for version in versions),
+    }
+
+
+def metadata(model: ModelMetadata) -> dict[str, Any]:
+    """The signature in TensorFlow's terms, and again as OpenVINO Model Server spells the same keys."""
+    spec = {"name": model.name, "signature_name": "", "version": str(model.version)}
+    definition = {
+        SIGNATURE_NAME: {
+            "inputs": {spec.name: _tensor_info(spec) for spec in model.signature.inputs},
+            "outputs": {spec.name: _tensor_info(spec) for spec in model.signature.outputs},
+            "method_name": "tensorflow/serving/predict",
+            "defaults": {},
+        }
+    }
+    return {
+        "model_spec": spec,
+        "modelSpec": spec,
+        "metadata": {"signature_def": {"signature_def": definition, "signatureDef": definition}},
+    }
+
+
+def dump(document: dict[str, Any]) -> bytes:
+    """A document as TensorFlow Serving prints it, over several lines."""
+    return _dump(document, orjson.OPT_INDENT_2)
+
+
+def _only_output(signature: Signature, verb: str) -> TensorSpec:
+    if len(signature.outputs) > 1:
+        raise InvalidRequest(f"Expected one output to {verb} by. Received: {len(signature.outputs)}. {_ASK}")
+    return signature.outputs[0]
+
+
+def _status(reason: str) -> dict[str, str]:
+    return {"error_code": "FAILED_PRECONDITION" if reason else "OK", "error_message": reason}
+
+
+def _tensor_info(spec: TensorSpec) -> dict[str, Any]:
+    dims = [{"size": str(-1 if size is None else size), "name": ""} for size in spec.shape]
+    shape = {"dim": dims, "unknown_rank": False}
+    # A nullable int8 input holds true, false and null, and so takes booleans on the wire.
+    dtype = "bool" if spec.nullable and spec.dtype == "int8" else spec.dtype
+    return {
+        "dtype": _DTYPES.get(dtype, f"DT_{dtype.upper()}"),
+        "tensor_shape": shape,
+        "tensorShape": shape,
+        "name": f"{spec.name}:0",
+    }
+
+
+def _number(value: Any) -> Any:
+    return orjson.Fragment(_tensor("", np.asarray(value)))
+
+
+def _tensor(name: str, values: Any) -> bytes:
+    array = np.asarray(values)
+    if array.dtype.kind == "U":
+        nested = array.tolist()
+        return _dump(_with_base64(nested) if name.endswith(_BYTES_SUFFIX) else nested)
+    text = _dump(np.ascontiguousarray(array) if array.ndim else array[()])
+    if array.dtype.kind != "f" or b"null" not in text:
+        return text
+    # orjson writes null for each number that is not finite, and there is nothing else in it that could be null.
+    parts = text.split(b"null")
+    strangers = array[~np.isfinite(array)].ravel().tolist()
+    tokens = [b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity" for value in strangers]  # noqa: PLR0124
+    return b"".join(part + token for part, token in zip(parts, [*tokens, b""], strict=True))
+
+
+def _with_base64(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_base64(item) for item in value]
+    return {"b64": base64.b64encode(value.encode()).decode()}
+
+
+def _dump(content: Any, option: int = 0) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | option)
