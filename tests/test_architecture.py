@@ -104,7 +104,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *VERSIONS_ON_DISK,
     ),
     "service.protocols.tensors": ("service.errors", "models.manifest"),
-    "service.protocols.schema": ("models.manifest",),
+    "service.protocols.schema": ("service.protocols.bodies", "models.manifest"),
     "service.protocols.hanging_up": (),
     "service.protocols.request_body": ("service.errors",),
     "service.protocols.tfs": (
@@ -132,11 +132,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "service.protocols.tfs_faults": ("models.manifest",),
     "service.protocols.tfs_schema": (),
+    "service.protocols.bodies": (
+        "service.errors",
+        "service.protocols.bodies",
+        "service.protocols.tensors",
+        "models.manifest",
+    ),
     "service.protocols": (
         "service.engine",
         "service.inference",
         "service.errors",
+        "service.protocols.bodies",
         "service.protocols.hanging_up",
+        "service.protocols.request_body",
         "service.protocols.schema",
         "service.protocols.tensors",
         "models.manifest",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from models.manifest import Signature, Tensors, TensorSpec
 from service.engine import Engine, ModelIndex, ModelMetadata
-from service.errors import InvalidRequest, NotFound, NotReady, PayloadTooLarge, ServiceError, UnsupportedMedia
+from service.errors import InvalidRequest, NotFound, NotReady, ServiceError
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols import schema
+from service.protocols.bodies import kind_of_answer, kind_of_body
 from service.protocols.hanging_up import ends_with_caller
+from service.protocols.request_body import read_body
 from service.protocols.tensors import decode, describe, encode
 
 _LONGEST_EXAMPLE = 1000
@@ -116,16 +119,25 @@ def _example_response(metadata: ModelMetadata) -> dict[str, Any]:
 async def _predict(
     request: Request, engine: Engine, name: str | None, version: str | None, *, labels: bool
 ) -> Response:
-    body = await _read_body(request)
+    kind = kind_of_body(request.headers.get("content-type", _JSON))
+    answer_kind = kind_of_answer(request.headers.get("accept", _JSON))
+    limit = request.app.state.settings.max_body_bytes
+    body = await read_body(request, limit, may_be_compressed=False)
     timeout = timeout_seconds(request.headers.get(_TIMEOUT_HEADER))
     metadata = engine.metadata(name, _version_number(engine, name, version))
+    signature = metadata.signature
     if labels:
-        _check_labels(metadata.name, metadata.signature)
+        _check_labels(metadata.name, signature)
+    elif answer_kind:
+        answer_kind.check(signature.outputs)
+    if kind:
+        kind.check(signature.inputs)
+    decode_body = partial(kind.decode, body, signature, limit) if kind else partial(_decode, body, signature)
     try:
         if len(body) > _LARGE_BODY_BYTES:  # so that health checks and small requests are answered meanwhile
-            inputs = await asyncio.to_thread(_decode, body, metadata.signature)
+            inputs = await asyncio.to_thread(decode_body)
         else:
-            inputs = _decode(body, metadata.signature)
+            inputs = decode_body()
         inference = InferenceRequest(inputs, metadata.name, metadata.version if version else None, timeout)
         with ends_with_caller(request):
             response = await engine.infer(inference)
@@ -136,6 +148,9 @@ async def _predict(
         "x-model-version": str(response.version),
         "x-runtime": response.runtime,
     }
+    if answer_kind:
+        content = answer_kind.encode(_answer_tensors(response, labels=labels))
+        return Response(content, headers=headers, media_type=answer_kind.media_type)
     return _json(_answer(response, labels=labels), headers)
 
 
@@ -153,28 +168,6 @@ def timeout_seconds(header: str | None) -> float | None:
         f"`{_TIMEOUT_HEADER}` must be a whole number of milliseconds from 1 to {_LONGEST_TIMEOUT_MS}. "
         f"Received: {describe(header)}."
     )
-
-
-async def _read_body(request: Request) -> bytes:
-    media_type = request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
-    if media_type != _JSON:
-        raise UnsupportedMedia(
-            f"The body must be {_JSON}. Received: {media_type}. With curl, add -H 'Content-Type: {_JSON}'."
-        )
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise UnsupportedMedia(f"The body must not be compressed. Received: Content-Encoding: {encoding}.")
-    limit = request.app.state.settings.max_body_bytes
-    too_large = PayloadTooLarge(f"The body may have at most {limit} bytes. Send fewer rows at a time.")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
-    return bytes(body)
 
 
 def _version_number(engine: Engine, name: str | None, version: str | None) -> int | None:
@@ -240,6 +233,16 @@ def _labelled(response: InferenceResponse) -> list[dict[str, Any]]:
     probabilities = response.outputs[response.signature.outputs[0].name]
     best = probabilities.argmax(axis=1)
     return [{"label": labels[index], "probability": row[index]} for index, row in zip(best, probabilities, strict=True)]
+
+
+def _answer_tensors(response: InferenceResponse, *, labels: bool) -> Tensors:
+    """What an answer other than JSON holds: the outputs in the signature's order, or label and probability."""
+    signature, outputs = response.signature, response.outputs
+    if not labels:
+        return {spec.name: outputs[spec.name] for spec in signature.outputs}
+    names = np.array(_check_labels(response.model, signature))
+    probabilities = outputs[signature.outputs[0].name]
+    return {"label": names[probabilities.argmax(axis=1)], "probability": probabilities.max(axis=1)}
 
 
 def _check_labels(name: str, signature: Signature) -> tuple[str, ...]:

@@ -138,8 +138,10 @@ PLAIN_LIST = "expecting list of objects as multiple input tensors required as pe
         (
             "scale:predict",
             {"instances": [1], "inputs": 1},
-            ('JSON Value: {"instances": [1], "inputs": 1} Not formatted correctly expecting only one of '
-            "'inputs' or 'instances' keys to exist "),
+            (
+                'JSON Value: {"instances": [1], "inputs": 1} Not formatted correctly expecting only one of '
+                "'inputs' or 'instances' keys to exist "
+            ),
         ),
         (
             "scale:predict",
@@ -212,8 +214,10 @@ PLAIN_LIST = "expecting list of objects as multiple input tensors required as pe
         (
             "combine:predict",
             {"inputs": [1]},
-            ("inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
-            "tensorinfo_map"),
+            (
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+                "tensorinfo_map"
+            ),
         ),
         (
             "counts:predict",
@@ -247,8 +251,10 @@ PLAIN_LIST = "expecting list of objects as multiple input tensors required as pe
         (
             "scale:regress",
             {"examples": [{"x": [1, 2]}]},
-            ("Expected regression output Tensor to be numbers of shape [batch_size]. Ask :predict for what this model "
-            "gives."),
+            (
+                "Expected regression output Tensor to be numbers of shape [batch_size]. "
+                "Ask :predict for what this model gives."
+            ),
         ),
     ],
 )
