@@ -6,7 +6,7 @@
     ├── PayloadTooLarge     413
     ├── UnsupportedMedia    415
     ├── QueueFull           429  more rows wait than the settings allow
-    ├── NotImplementedHere  501  what the protocol has, and this model or service does not
+    ├── NotSupported        501  part of a protocol that is not offered
     ├── NotReady            503  loading, draining, or no version can be served
     └── DeadlineExceeded    504  not answered within the time that the caller or the settings allow
 
@@ -70,8 +70,8 @@ class QueueFull(ServiceError):  # noqa: N818
         self.headers = {"retry-after": str(retry_after)}
 
 
-class NotImplementedHere(ServiceError):  # noqa: N818
-    """The protocol has it, and its own servers refuse it in the same way."""
+class NotSupported(ServiceError):  # noqa: N818
+    """A part of a protocol that is not offered here."""
 
     status = 501
 
@@ -106,7 +106,7 @@ def install(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
     if error.status >= 500:
-        is_no_fault = isinstance(error, NotImplementedHere | NotReady | DeadlineExceeded)
+        is_no_fault = isinstance(error, NotSupported | NotReady | DeadlineExceeded)
         level = logging.INFO if is_no_fault else logging.ERROR
         # Quoted, since a client chose part of it and a line break would look like another event.
         _log.log(level, "%s %r: %d %r", request.method, request.scope["path"], error.status, str(error))

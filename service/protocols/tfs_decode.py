@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from models.manifest import Signature, Tensors, TensorSpec
-from service.errors import InvalidRequest, NotImplementedHere
+from service.errors import InvalidRequest, NotSupported
 from service.protocols.tensors import decode
 from service.protocols.tfs_faults import columns_fault, is_lossy, lossy_fault, rows_fault, text_of
 
@@ -59,7 +59,7 @@ def decode_predict(document: Document, signature: Signature) -> tuple[Tensors, L
 
     Raises:
         InvalidRequest: the document is not what TensorFlow Serving takes for this signature.
-        NotImplementedHere: an input is of half precision, which its JSON cannot carry.
+        NotSupported: an input is of half precision, which its JSON cannot carry.
     """
     members = document.members
     if "instances" in members and "inputs" in members:
@@ -79,7 +79,7 @@ def decode_examples(document: Document, signature: Signature) -> Tensors:
 
     Raises:
         InvalidRequest: the document is not what TensorFlow Serving takes, or a feature is missing.
-        NotImplementedHere: as `decode_predict`.
+        NotSupported: as `decode_predict`.
     """
     members = document.members
     if "examples" not in members:
@@ -148,7 +148,7 @@ def _from_inputs(document: Document, signature: Signature) -> Tensors:
 def _tensor(spec: TensorSpec, value: Any, is_finite: bool, *, key: str | None = None) -> np.ndarray:
     """The array of one input. `key` is how an error names it where `value` holds the rows of `instances`."""
     if spec.dtype == "float16":
-        raise NotImplementedHere(f"Conversion of JSON Value: {text_of(value)} to type: half")
+        raise NotSupported(f"Conversion of JSON Value: {text_of(value)} to type: half")
     if spec.dtype == "string":
         value = _without_base64(value, 0)
     rows = value if isinstance(value, list) else [value]

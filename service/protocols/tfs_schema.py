@@ -79,7 +79,11 @@ _WHERE = {"": [], "/versions/{version}": ["version"], "/labels/{label}": ["label
 
 
 def _parameters(names: list[str]) -> list[dict[str, Any]]:
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    schemas = {"version": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}}
+    return [
+        {"name": name, "in": "path", "required": True, "schema": schemas.get(name, {"type": "string"})}
+        for name in names
+    ]
 
 
 def _post(path: str, names: list[str], summary: str, request: type[BaseModel], response: type[BaseModel]) -> Any:
