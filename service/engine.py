@@ -8,13 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from models.golden import Golden
 from models.manifest import Signature
 from service.batching import Closed
 from service.errors import NotFound, NotReady, ServiceError
-from service.inference import InferenceRequest, InferenceResponse
-from service.limits import Limits
+from service.inference import InferenceRequest, InferenceResponse, check_size
+from service.limits import NO_LIMITS, Limits, RequestLimits
 from service.queues import OnBatch, Queues
 from service.repository import LoadedModel, ModelRepository, VersionStatus
 from service.runtimes.trial import Trial
@@ -25,9 +26,12 @@ _log = logging.getLogger(__name__)
 Done = Callable[[InferenceResponse | BaseException], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelMetadata:
-    """What is known of a model that serves: its version, signature, a worked example, and how it came about."""
+    """What is known of a model that serves: its version, signature, a worked example, and how it came about.
+
+    There is one for each loaded version, as long as it is loaded: what a door prepares for a version may hang on it.
+    """
 
     name: str
     version: int
@@ -59,6 +63,7 @@ class Engine:
         default_model: str | None,
         reload_interval: float,
         limits: Limits,
+        request_limits: RequestLimits = NO_LIMITS,
         on_batch: OnBatch | None = None,
     ) -> None:
         self._repository = repository
@@ -69,7 +74,10 @@ class Engine:
         self._reload = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._has_reconciled = False
+        self._first_look = asyncio.Event()
         self._is_draining = False
+        self._request_limits = request_limits
+        self._metadata: WeakKeyDictionary[LoadedModel, ModelMetadata] = WeakKeyDictionary()
 
     async def start(self) -> None:
         """Begins to load, and returns at once. `unready_reason` says when that is done."""
@@ -88,9 +96,14 @@ class Engine:
         """Looks at the disk now instead of at the next interval."""
         self._reload.set()
 
+    async def wait_for_first_look(self) -> None:
+        """Waits until every model has had its turn to load, or the service is to end."""
+        await self._first_look.wait()
+
     def drain(self) -> None:
         """Makes `unready_reason` say so, for good; requests are still answered."""
         self._is_draining = True
+        self._first_look.set()
 
     def unready_reason(self) -> str | None:
         """Why this process should get no traffic; None where it should."""
@@ -140,17 +153,10 @@ class Engine:
             NotReady: nothing of that name is loaded yet.
         """
         model = self._find(name, version)
-        manifest = model.artifact.manifest
-        return ModelMetadata(
-            name=manifest.name,
-            version=manifest.version,
-            runtime=model.runtime.name,
-            runtimes=model.trials,
-            signature=manifest.signature,
-            golden=model.golden,
-            metrics=manifest.metrics,
-            created_at=manifest.created_at.isoformat(),
-        )
+        metadata = self._metadata.get(model)
+        if metadata is None:
+            metadata = self._metadata[model] = _metadata_of(model)
+        return metadata
 
     def submit(self, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         """Takes in a request. One version answers all of its rows, also if it is replaced meanwhile.
@@ -163,12 +169,14 @@ class Engine:
         Raises:
             NotFound, NotReady: as `metadata`.
             InvalidRequest: the inputs are not what the signature says.
+            TooManyValues: they are more than the limits allow.
             QueueFull: too many rows wait.
             DeadlineExceeded: the timeout is not above 0.
         """
         while True:
             model = self._find(request.model, request.version)
             model.check(request.inputs)
+            check_size(request.inputs, self._request_limits)
             try:
                 return self._queues.of(model).submit(request.inputs, done, request.timeout)
             except Closed:  # replaced by the loader's thread since it was found
@@ -178,7 +186,7 @@ class Engine:
         """Answers a request; cancels it where the caller is cancelled.
 
         Raises:
-            NotFound, NotReady, InvalidRequest, QueueFull: as `submit`.
+            NotFound, NotReady, InvalidRequest, TooManyValues, QueueFull: as `submit`.
             DeadlineExceeded: it was not answered in time.
             Exception: whatever the model raised.
         """
@@ -202,6 +210,7 @@ class Engine:
             except OSError:
                 _log.exception("The artifacts folder cannot be read; what is loaded goes on serving.")
             self._has_reconciled = True
+            self._first_look.set()
             try:
                 await asyncio.wait_for(self._reload.wait(), self._reload_interval)
             except TimeoutError:
@@ -246,6 +255,20 @@ class Engine:
 
     def _known(self) -> str:
         return ", ".join(self._repository.names()) or "none"
+
+
+def _metadata_of(model: LoadedModel) -> ModelMetadata:
+    manifest = model.artifact.manifest
+    return ModelMetadata(
+        name=manifest.name,
+        version=manifest.version,
+        runtime=model.runtime.name,
+        runtimes=model.trials,
+        signature=manifest.signature,
+        golden=model.golden,
+        metrics=manifest.metrics,
+        created_at=manifest.created_at.isoformat(),
+    )
 
 
 def _settle(answer: asyncio.Future[InferenceResponse], result: InferenceResponse | BaseException) -> None:

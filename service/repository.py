@@ -18,7 +18,9 @@ from models.artifact import Artifact, ArtifactError
 from models.golden import Golden, read_golden
 from models.store import ArtifactStore
 from service.batching import Batcher
+from service.drift import drift
 from service.inference import InferenceResponse, InputCheck
+from service.metrics import Metrics
 from service.runtimes import Runtime
 from service.runtimes.selection import Selection
 from service.runtimes.trial import Trial, close_runtime
@@ -99,8 +101,9 @@ class ModelRepository:
     and safe from any thread.
     """
 
-    def __init__(self, store: ArtifactStore, load_runtime: LoadRuntime) -> None:
+    def __init__(self, store: ArtifactStore, load_runtime: LoadRuntime, metrics: Metrics | None = None) -> None:
         self._store = store
+        self._metrics = metrics or Metrics()
         self._load_runtime = load_runtime
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
@@ -202,11 +205,12 @@ class ModelRepository:
                 slot.statuses = {**slot.statuses, version: VersionStatus(State.READY)}
                 return ""
             slot.statuses = {**slot.statuses, version: VersionStatus(State.LOADING)}
-            self._swap(slot, self._load(artifact))
+            self._swap(slot, self._load(artifact, slot.current))
         except Exception as error:  # a model's own code may raise anything while it loads
             expected = isinstance(error, ValueError)
             message = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
             _log.error("%s@%d is not served: %s", name, version, message, exc_info=not expected)
+            self._metrics.refused(name, version)
             reason = _FOLDERS.sub("", message)
             if not isinstance(error, OSError | MemoryError):  # those may pass without a change of the files
                 slot.failed[version] = _Failure(fingerprint, reason)
@@ -219,11 +223,14 @@ class ModelRepository:
         _log.info("%s@%d is served by %s.", name, version, slot.current.runtime.name if slot.current else "none")
         return ""
 
-    def _load(self, artifact: Artifact) -> LoadedModel:
+    def _load(self, artifact: Artifact, replaced: LoadedModel | None) -> LoadedModel:
         artifact.verify_files()
         golden = read_golden(artifact)
         selection = self._load_runtime(artifact, golden)
         trials = tuple(replace(trial, reason=_FOLDERS.sub("", trial.reason)) for trial in selection.trials)
+        found = drift(artifact, selection.runtime, replaced.artifact, replaced.golden) if replaced else None
+        error = next((trial.max_abs_error or 0.0 for trial in trials if trial.is_chosen), 0.0)
+        self._metrics.loaded(artifact.manifest.name, artifact.manifest.version, golden_error=error, drift=found)
         return LoadedModel(artifact, selection.runtime, golden, trials)
 
     def _swap(self, slot: _Slot, model: LoadedModel | None) -> None:
@@ -232,6 +239,8 @@ class ModelRepository:
             if old is None:
                 return
             old.retired = True
+            if model is None or model.version != old.version:
+                self._metrics.retired(old.artifact.manifest.name, old.version)
             idle = old.holds == 0
         if idle:
             _close(old)

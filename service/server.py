@@ -7,6 +7,7 @@ and a second signal ends at once; both end with another code. SIGHUP looks at th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -14,15 +15,18 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.connection import Connection, ConnectionLimits
 from service.engine import Engine
+from service.fast_lane import FastLane
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -33,9 +37,22 @@ _GRACE_SECONDS = 2.0
 class Server(uvicorn.Server):
     """uvicorn's server, which would close its listeners on SIGTERM at once and die by the signal it caught."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None] | None = None) -> None:
+        check_tls(settings)
+        limits = ConnectionLimits(
+            keep_alive_timeout=settings.keep_alive_timeout,
+            client_timeout=settings.client_timeout,
+            max_header_bytes=settings.max_header_bytes,
+            max_body_bytes=settings.max_body_bytes,
+            max_connections=settings.max_connections,
+        )
         config = uvicorn.Config(
             app,
+            http=partial(FastLane if settings.fast_lane else Connection, limits=limits),  # type: ignore[arg-type] # it is only called
+            access_log=False,  # `service.observer` writes a better one
+            timeout_keep_alive=math.ceil(settings.keep_alive_timeout),
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
             log_config=None,
             log_level=settings.log_level,
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
@@ -46,6 +63,7 @@ class Server(uvicorn.Server):
         self._drain_delay = settings.drain_delay
         self._drain_timeout = settings.drain_timeout
         self._exit_at: float | None = None
+        self._on_started = on_started
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -73,6 +91,12 @@ class Server(uvicorn.Server):
         if engine is not None:
             engine.drain()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the application and begins to accept."""
+        await super().startup(sockets)
+        if self.started and self._on_started:
+            self._on_started()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops listening and finishes what is in flight. A model that hangs is left behind after `drain_timeout`."""
         message = "Requests still run after the drain timeout: ending without them."
@@ -85,6 +109,11 @@ class Server(uvicorn.Server):
         """Called by uvicorn ten times a second; says whether to stop listening."""
         if self._exit_at is not None and time.monotonic() >= self._exit_at:
             self.should_exit = True
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.look_at(now)
         return await super().on_tick(counter)
 
     def _handle_reload(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's signature
@@ -96,6 +125,21 @@ class Server(uvicorn.Server):
         """The application's engine; None until it has started, when a signal may already come."""
         engine: Engine | None = getattr(self._app.state, "engine", None)
         return engine
+
+
+def check_tls(settings: Settings) -> None:
+    """Refuses a key without its certificate.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if settings.tls_key and not settings.tls_certificate:
+        raise ValueError("`tls_key` needs its certificate. Received: none. Name it with --tls-certificate.")
+
+
+def scheme(settings: Settings) -> str:
+    """`https` where there is a certificate."""
+    return "https" if settings.tls_certificate else "http"
 
 
 def _end_now(code: int, reason: str) -> NoReturn:
@@ -110,9 +154,8 @@ def listen(settings: Settings) -> socket.socket:
     Raises:
         OSError: the address cannot be had.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        return socket.create_server((settings.host, settings.port), family=_family(settings), backlog=_BACKLOG)
     except OSError as error:
         if (error.errno or 0) < 0:  # getaddrinfo's own numbers
             message = f"`host` must be an address of this machine. Received: {settings.host}"
@@ -121,3 +164,30 @@ def listen(settings: Settings) -> socket.socket:
         raise OSError(
             f"Cannot listen on {settings.host} port {settings.port}: {reason}. Choose another: --port 9000."
         ) from error
+
+
+def bind_shared(settings: Settings, port: int) -> socket.socket:
+    """Takes a port that several processes share. The kernel gives each connection to one of those that listen on it.
+
+    The socket does not listen yet, and gets no connection before it does.
+    """
+    shared = socket.socket(_family(settings))
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    shared.bind((settings.host, port))
+    return shared
+
+
+def reserve(settings: Settings) -> socket.socket:
+    """Takes the port of the settings for processes that will share it.
+
+    Raises:
+        OSError: the address cannot be had. Another service on it counts, even one that would share.
+    """
+    with listen(settings) as alone:
+        port = alone.getsockname()[1]
+    return bind_shared(settings, port)
+
+
+def _family(settings: Settings) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in settings.host else socket.AF_INET

@@ -57,6 +57,18 @@ class Settings(BaseSettings):
         5.0, gt=0, le=86400, description="Seconds between looks at the folder for a new, pinned or withdrawn version."
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Largest request body.")
+    max_header_bytes: int = Field(64 * 2**10, ge=1024, le=2**20, description="Largest head of a request.")
+    keep_alive_timeout: float = Field(
+        75.0, gt=0, le=3600, description="Seconds that a connection may be idle before it is closed."
+    )
+    client_timeout: float = Field(
+        60.0, gt=0, le=3600, description="Seconds in which a request must arrive, and in which its client must read on."
+    )
+    fast_lane: bool = Field(
+        True, description="Answer plain predictions from the connection itself; the answers are the same without."
+    )
+    tls_certificate: Path | None = Field(None, description="File with the certificate chain, PEM, to serve HTTPS.")
+    tls_key: Path | None = Field(None, description="File with the certificate's private key, PEM.")
     max_batch_size: int = Field(
         64, ge=1, le=65536, description="Most rows that run at once; a longer request is cut into batches."
     )
@@ -69,6 +81,16 @@ class Settings(BaseSettings):
     request_timeout: float = Field(
         30.0, gt=0, le=3600, description="Seconds in which a request is answered, or refused with 504."
     )
+    max_rows: int = Field(100_000, ge=1, description="Most rows that one request may hold.")
+    max_elements: int = Field(
+        4 * 2**20, ge=1, description="Most values that the inputs of one request may hold, of all rows together."
+    )
+    max_connections: int = Field(
+        1000, ge=1, description="Most open connections of a process; those beyond get 503, but for health and metrics."
+    )
+    workers: int = Field(
+        1, ge=1, le=1024, description="Processes that serve. Each has all models and a listening socket of its own."
+    )
     drain_delay: float = Field(
         0.0, ge=0, le=3600, description="Seconds to go on accepting after SIGTERM, while /health/ready already says no."
     )
@@ -76,6 +98,8 @@ class Settings(BaseSettings):
         20.0, ge=0, le=3600, description="Seconds that requests in flight have to finish after that."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["console", "json"] = Field("console", description="Log lines for eyes, or a JSON object each.")
+    access_log: bool = Field(False, description="Whether each request has its line in the log.")
 
     def runtime_of(self, model: str) -> str:
         """The runtime that a model is to have, or `auto`."""

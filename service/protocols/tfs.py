@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from time import perf_counter
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -17,13 +18,22 @@ from fastapi.responses import RedirectResponse
 from models.manifest import Signature, Tensors
 from service.engine import Engine, ModelIndex
 from service.errors import InvalidRequest, NotFound
-from service.inference import InferenceRequest
+from service.exchange import Exchange
+from service.inference import InferenceRequest, InferenceResponse
 from service.protocols import tfs_schema
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.request_body import read_body
 from service.protocols.tfs_decode import Layout, decode_examples, decode_predict, parse
-from service.protocols.tfs_encode import dump, encode_classes, encode_predict, encode_values, metadata, statuses
+from service.protocols.tfs_encode import (
+    dump,
+    encode_classes,
+    encode_predict,
+    encode_values,
+    signature_document,
+    statuses,
+)
 
+PROTOCOL = "tfs"
 _LARGE_BODY_BYTES = 256 * 2**10
 _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _VERBS = re.compile(
@@ -97,22 +107,28 @@ async def alive(request: Request) -> Response:
 
 
 async def _infer(request: Request, engine: Engine, target: Target, verb: str) -> Response:
+    exchange = Exchange.of(request.scope)
+    exchange.protocol = PROTOCOL
     body = await read_body(request, request.app.state.settings.max_body_bytes, may_be_compressed=True)
+    exchange.received = perf_counter()
     try:
-        signature = engine.metadata(target.name, target.version).signature
+        metadata = engine.metadata(target.name, target.version)
+        exchange.model, exchange.version = metadata.name, metadata.version
         if len(body) > _LARGE_BODY_BYTES:  # so that health checks and small requests are answered meanwhile
-            inputs, layout = await asyncio.to_thread(_decode, body, signature, verb)
+            inputs, layout = await asyncio.to_thread(_decode, body, metadata.signature, verb)
         else:
-            inputs, layout = _decode(body, signature, verb)
+            inputs, layout = _decode(body, metadata.signature, verb)
+        exchange.decode = perf_counter() - exchange.received
+        exchange.rows = max((len(values) for values in inputs.values() if values.ndim), default=0)
         with ends_with_caller(request):
             response = await engine.infer(InferenceRequest(inputs, target.name, target.version))
     except NotFound as error:
         raise target.not_found() from error
-    if verb == "predict":
-        encoded = encode_predict(response.outputs, response.signature, layout)
-    else:
-        encoded = (encode_classes if verb == "classify" else encode_values)(response.outputs, response.signature)
-    return Response(encoded, media_type="application/json")
+    exchange.version = response.version
+    began = perf_counter()
+    answer = _encode(response, verb, layout)
+    exchange.encode = perf_counter() - began
+    return Response(answer, media_type="application/json")
 
 
 def _decode(body: bytes, signature: Signature, verb: str) -> tuple[Tensors, Layout]:
@@ -120,6 +136,12 @@ def _decode(body: bytes, signature: Signature, verb: str) -> tuple[Tensors, Layo
     if verb == "predict":
         return decode_predict(document, signature)
     return decode_examples(document, signature), "row"
+
+
+def _encode(response: InferenceResponse, verb: str, layout: Layout) -> bytes:
+    if verb == "predict":
+        return encode_predict(response.outputs, response.signature, layout)
+    return (encode_classes if verb == "classify" else encode_values)(response.outputs, response.signature)
 
 
 def _statuses(engine: Engine, target: Target) -> dict[str, Any]:
@@ -143,7 +165,7 @@ def _index(engine: Engine, target: Target) -> ModelIndex:
 
 def _metadata(engine: Engine, target: Target) -> dict[str, Any]:
     try:
-        return metadata(engine.metadata(target.name, target.version))
+        return signature_document(engine.metadata(target.name, target.version))
     except NotFound as error:
         raise target.not_found() from error
 

@@ -87,7 +87,7 @@ def statuses(index: ModelIndex, versions: list[int]) -> dict[str, Any]:
     }
 
 
-def metadata(model: ModelMetadata) -> dict[str, Any]:
+def signature_document(model: ModelMetadata) -> dict[str, Any]:
     """The signature in TensorFlow's terms, and again as OpenVINO Model Server spells the same keys."""
     spec = {"name": model.name, "signature_name": "", "version": str(model.version)}
     definition = {

@@ -73,3 +73,5 @@ def test_prediction_is_answered_as_the_document_says(path: str, accept: str, url
     )
     response = case.call_and_validate(base_url=url, checks=CHECKS, timeout=30)
     assert response.status_code == 200
+    is_native = not path.startswith("/v1/")
+    assert response.headers["content-type"][0].partition(";")[0] == (accept if is_native else "application/json")

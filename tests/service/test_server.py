@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -14,7 +15,18 @@ from models.store import ArtifactStore
 from service.server import Server, listen
 from service.settings import Settings
 from tests.service.fakes import publish_fake
-from tests.service.processes import FAKE, REAL, ROOT, Connection, ServerProcess, command, environment, post, post_head
+from tests.service.processes import (
+    FAKE,
+    REAL,
+    ROOT,
+    Connection,
+    ServerProcess,
+    Servers,
+    command,
+    environment,
+    post,
+    post_head,
+)
 from tests.service.waiting import wait_until
 
 slow = pytest.mark.slow
@@ -27,15 +39,9 @@ PREDICTIONS = [[2.0, 4.0]]
 @pytest.fixture
 def start(store: ArtifactStore) -> Iterator[Start]:
     """Starts server processes on the test's store, and ends them."""
-    servers: list[ServerProcess] = []
-
-    def run(*flags: str, module: str = FAKE, **variables: str) -> ServerProcess:
-        servers.append(ServerProcess(module, "--artifacts", str(store.root), *flags, **variables))
-        return servers[-1]
-
-    yield run
-    for server in servers:
-        server.kill()
+    servers = Servers(store)
+    yield servers
+    servers.kill()
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,17 @@ def test_port_in_use_is_named_with_the_way_out() -> None:
 def test_host_that_is_none_is_named() -> None:
     with pytest.raises(OSError, match=r"^`host` must be an address of this machine. Received: no.such.host.invalid$"):
         listen(Settings(host="no.such.host.invalid", port=0))
+
+
+def test_tls_key_without_its_certificate_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^`tls_key` needs its certificate"):
+        Server(FastAPI(), Settings(tls_key=Path("key.pem")))
+
+
+@slow
+def test_certificate_that_is_not_there_is_one_line_and_exit_1() -> None:
+    code, lines = run_to_end("--port", "0", "--tls-certificate", "/nowhere/chain.pem", "--log-level", "error")
+    assert (code, len(lines)) == (1, 1), lines
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from models.command_line import parse
 from service.settings import Settings
 
+SWITCHES = {name for name, field in Settings.model_fields.items() if field.annotation is bool}
+
 
 def test_defaults_suit_a_laptop() -> None:
     settings = parse(Settings, [])
@@ -25,13 +27,23 @@ def test_defaults_suit_a_laptop() -> None:
         ("port", "9000", 9000),
         ("reload_interval", "0.5", 0.5),
         ("max_body_bytes", "1000", 1000),
+        ("max_header_bytes", "2000", 2000),
+        ("keep_alive_timeout", "5", 5.0),
+        ("client_timeout", "2.5", 2.5),
+        ("tls_certificate", "chain.pem", Path("chain.pem")),
+        ("tls_key", "key.pem", Path("key.pem")),
         ("max_batch_size", "8", 8),
         ("max_queue_size", "100", 100),
         ("max_queue_delay_ms", "1.5", 1.5),
         ("request_timeout", "2", 2.0),
+        ("max_rows", "10", 10),
+        ("max_elements", "100", 100),
+        ("max_connections", "5", 5),
+        ("workers", "4", 4),
         ("drain_delay", "5", 5.0),
         ("drain_timeout", "30", 30.0),
         ("log_level", "debug", "debug"),
+        ("log_format", "json", "json"),
     ],
 )
 def test_every_setting_comes_from_the_environment_or_a_flag(
@@ -45,7 +57,17 @@ def test_every_setting_comes_from_the_environment_or_a_flag(
 
 def test_table_above_names_every_setting() -> None:
     marks = test_every_setting_comes_from_the_environment_or_a_flag.pytestmark
-    assert {row[0] for row in marks[0].args[1]} == set(Settings.model_fields)
+    assert {row[0] for row in marks[0].args[1]} == set(Settings.model_fields) - SWITCHES
+
+
+@pytest.mark.parametrize("name", sorted(SWITCHES))
+def test_switch_is_a_flag_or_a_word_in_the_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    flag = name.replace("_", "-")
+    values = [getattr(parse(Settings, [argument]), name) for argument in (f"--{flag}", f"--no-{flag}")]
+    for word in ("true", "false"):
+        monkeypatch.setenv(f"LAYERSERVE_{name.upper()}", word)
+        values.append(getattr(parse(Settings, []), name))
+    assert values == [True, False, True, False]
 
 
 def test_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,175 @@
+"""What `POST .../predict` does with a body, whichever door it came through: the FastAPI route or the fast lane."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from models.manifest import Tensors
+from service.engine import Done, Engine, ModelMetadata
+from service.errors import InvalidRequest, NotFound
+from service.inference import InferenceRequest, InferenceResponse
+from service.metrics import Metrics, RequestMetrics
+from service.protocols.answers import AnswerEncoder, check_labels, dump, example_request
+from service.protocols.bodies import BodyKind
+from service.protocols.json_rows import LONGEST_EXAMPLE, RowsDecoder
+from service.protocols.tensors import describe
+from service.tickets import Ticket
+
+PROTOCOL = "native"
+JSON = "application/json"
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+_LONGEST_TIMEOUT_MS = 10**9
+_LONGEST_URL = 300
+_URL = re.compile(r"(?:/models/([\w.-]+)(?:/versions/(\d+))?)?/predict(\?labels=true)?", re.ASCII)
+
+
+class Target(NamedTuple):
+    """What a URL asks for."""
+
+    name: str | None
+    version: str | None
+    labels: bool
+
+
+@lru_cache(maxsize=1024)
+def target_of(url: bytes) -> Target | None:
+    """What it asks for, if it is that of a plain prediction."""
+    found = len(url) <= _LONGEST_URL and _URL.fullmatch(url.decode("latin-1"))
+    return Target(found[1], found[2], found[3] is not None) if found else None
+
+
+class PredictPlan:
+    """What one version needs at each request, made ready once."""
+
+    def __init__(self, metadata: ModelMetadata, metrics: Metrics) -> None:
+        self.name = metadata.name
+        self.version = metadata.version
+        self.counts = metrics.requests(metadata.name, metadata.version, PROTOCOL)
+        self._metrics = metrics
+        self._signature = metadata.signature
+        self._decoder = RowsDecoder(metadata.signature)
+        self._hint = _hint(metadata)
+        self.encoder = AnswerEncoder(metadata.signature, metadata.name, metadata.version, metadata.runtime)
+
+    def check_labels(self) -> None:
+        """Refuses a request for labels of a model that has none.
+
+        Raises:
+            InvalidRequest: it has none.
+        """
+        check_labels(self.name, self._signature)
+
+    def check_answer(self, kind: BodyKind | None, *, labels: bool) -> None:
+        """Refuses a request whose answer cannot have the form that is asked for; None is JSON.
+
+        Raises:
+            InvalidRequest: it cannot, or there are no labels.
+            UnsupportedMedia: the library for the form is missing.
+        """
+        if labels:
+            self.check_labels()
+        elif kind:
+            kind.check(self._signature.outputs)
+
+    def decode(self, body: bytes) -> Tensors:
+        """The tensors of a body; see `RowsDecoder` for the threads that may call this.
+
+        Raises:
+            InvalidRequest: the body is not what the model takes. The message shows a request that is.
+        """
+        try:
+            return self._decoder.decode(body)
+        except InvalidRequest as error:
+            raise self.explained(error) from error
+
+    def decode_kind(self, kind: BodyKind, limit: int, body: bytes) -> Tensors:
+        """The tensors of a body of another kind than JSON, of which at most `limit` bytes are unpacked.
+
+        Raises:
+            InvalidRequest: as `decode`.
+            UnsupportedMedia: the library for it is missing.
+        """
+        try:
+            kind.check(self._signature.inputs)
+            return kind.decode(body, self._signature, limit)
+        except InvalidRequest as error:
+            raise self.explained(error) from error
+
+    def explained(self, error: InvalidRequest) -> InvalidRequest:
+        """The error, with a request that works."""
+        return InvalidRequest(f"{error} {self._hint}")
+
+    def request(self, inputs: Tensors, version: str | None, timeout: float | None) -> InferenceRequest:
+        """What the engine is asked: of this very version where the caller named one."""
+        return InferenceRequest(inputs, self.name, self.version if version else None, timeout)
+
+    def submit(
+        self, engine: Engine, inputs: Tensors, version: str | None, timeout: float | None, done: Done
+    ) -> Ticket[InferenceResponse]:
+        """Queues a request; see `Engine.submit`, whose `InvalidRequest` comes with a request that works."""
+        try:
+            return engine.submit(self.request(inputs, version, timeout), done)
+        except InvalidRequest as error:
+            raise self.explained(error) from error
+
+    def encoder_for(self, response: InferenceResponse) -> AnswerEncoder:
+        """The encoder of the version that answered, which may have replaced this one meanwhile."""
+        if response.version == self.version and response.signature is self._signature:
+            return self.encoder
+        return AnswerEncoder.of(response)
+
+    def counts_for(self, response: InferenceResponse) -> RequestMetrics:
+        """Where requests to the version that answered are counted, if that is not this plan's."""
+        return self._metrics.requests(response.model, response.version, PROTOCOL)
+
+
+class Predictor:
+    """The engine's models with their plans. A plan is dropped with its version."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self.engine = engine
+        self._metrics = metrics
+        self._plans: WeakKeyDictionary[ModelMetadata, PredictPlan] = WeakKeyDictionary()
+
+    def plan(self, name: str | None, version: str | None) -> PredictPlan:
+        """The plan of the version that answers a request for `name` and `version`, as they stand in the path.
+
+        Raises:
+            NotFound, NotReady: as `Engine.metadata`; a version that is no number is not found either.
+        """
+        metadata = self.engine.metadata(name, None if version is None else self._number(name, version))
+        plan = self._plans.get(metadata)
+        if plan is None:
+            plan = self._plans[metadata] = PredictPlan(metadata, self._metrics)
+        return plan
+
+    def _number(self, name: str | None, version: str) -> int:
+        if version.isdecimal() and len(version) < 10 and int(version) > 0:
+            return int(version)
+        raise NotFound(f"A version is a number. Received: {version}. Served: {self.engine.metadata(name).version}.")
+
+
+def timeout_seconds(header: str | None) -> float | None:
+    """What the header `X-Request-Timeout-Ms` asks for; None where it is not there.
+
+    Raises:
+        InvalidRequest: it is no number that it may be.
+    """
+    if header is None:
+        return None
+    if header.isascii() and header.isdecimal() and len(header) < 11 and 1 <= int(header) <= _LONGEST_TIMEOUT_MS:
+        return int(header) / 1e3
+    raise InvalidRequest(
+        f"`{TIMEOUT_HEADER}` must be a whole number of milliseconds from 1 to {_LONGEST_TIMEOUT_MS}. "
+        f"Received: {describe(header)}."
+    )
+
+
+def _hint(metadata: ModelMetadata) -> str:
+    request = dump(example_request(metadata)).decode()
+    if len(request) <= LONGEST_EXAMPLE:
+        return f"A request that works: {request}"
+    return f"GET /models/{metadata.name} shows a request that works."
