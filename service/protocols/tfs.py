@@ -25,6 +25,7 @@ from service.protocols.hanging_up import ends_with_caller
 from service.protocols.request_body import read_body
 from service.protocols.tfs_decode import Layout, decode_examples, decode_predict, parse
 from service.protocols.tfs_encode import (
+    check_output,
     dump,
     encode_classes,
     encode_predict,
@@ -39,9 +40,7 @@ _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _VERBS = re.compile(
     rf"/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<verb>classify|regress|predict)", re.ASCII | re.IGNORECASE
 )
-_QUESTIONS = re.compile(
-    rf"/v1/models(?:/(?P<name>[^/:]+)(?:{_WHICH})(?P<metadata>/metadata)?)?/?", re.ASCII | re.IGNORECASE
-)
+_QUESTIONS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+){_WHICH}(?P<metadata>/metadata)?)?", re.ASCII | re.IGNORECASE)
 
 router = APIRouter()
 
@@ -87,7 +86,9 @@ class Target(NamedTuple):
 
 async def answer(request: Request) -> Response:
     """Answers any request under `/v1`."""
-    path = request.scope.get("raw_path", quote(request.scope["path"]).encode()).partition(b"?")[0].decode("latin-1")
+    path = (
+        request.scope.get("raw_path", quote(request.scope["path"], "/:").encode()).partition(b"?")[0].decode("latin-1")
+    )
     engine: Engine = request.app.state.engine
     if request.method == "POST" and (found := _VERBS.fullmatch(path)):
         return await _infer(request, engine, Target.of(found).resolved(engine), found["verb"].lower())
@@ -132,6 +133,8 @@ async def _infer(request: Request, engine: Engine, target: Target, verb: str) ->
 
 
 def _decode(body: bytes, signature: Signature, verb: str) -> tuple[Tensors, Layout]:
+    if verb != "predict":
+        check_output(signature, verb)
     document = parse(body)
     if verb == "predict":
         return decode_predict(document, signature)
@@ -141,7 +144,9 @@ def _decode(body: bytes, signature: Signature, verb: str) -> tuple[Tensors, Layo
 def _encode(response: InferenceResponse, verb: str, layout: Layout) -> bytes:
     if verb == "predict":
         return encode_predict(response.outputs, response.signature, layout)
-    return (encode_classes if verb == "classify" else encode_values)(response.outputs, response.signature)
+    if verb == "classify":
+        return encode_classes(response.outputs, response.signature)
+    return encode_values(response.outputs)
 
 
 def _statuses(engine: Engine, target: Target) -> dict[str, Any]:

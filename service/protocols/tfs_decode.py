@@ -177,10 +177,9 @@ def _floats_with_tokens(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
     wide = values.astype(np.float64)
     with np.errstate(over="ignore"):
         array: np.ndarray = wide.astype(spec.numpy_dtype)
-    # What is infinite only since it was narrowed is too large, and `decode` says so of it.
-    return (
-        array if (np.isinf(array) == np.isinf(wide)).all() else decode(spec, np.where(np.isinf(wide), 0, wide).tolist())
-    )
+    if (np.isinf(array) & np.isfinite(wide)).any():  # too large: `decode` says so, of numbers without tokens
+        return decode(spec, np.where(np.isinf(wide), 0, wide).tolist())
+    return array
 
 
 def _without_base64(value: Any, level: int) -> Any:

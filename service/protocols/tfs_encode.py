@@ -22,6 +22,10 @@ _DTYPES = {
     "float64": "DT_DOUBLE",
     "string": "DT_STRING",
 }
+_EXPECTED = {
+    "classify": "one output Tensor of numbers of shape [batch_size num_classes]",
+    "regress": "one output Tensor of numbers of shape [batch_size]",
+}
 
 
 def encode_predict(outputs: Tensors, signature: Signature, layout: Layout) -> bytes:
@@ -37,16 +41,22 @@ def encode_predict(outputs: Tensors, signature: Signature, layout: Layout) -> by
     return b'{\n    "predictions": [\n        %b\n    ]\n}' % b",\n        ".join(rows)
 
 
-def encode_classes(outputs: Tensors, signature: Signature) -> bytes:
-    """`results` of classify: for each row, each label with its score, in the model's order.
+def check_output(signature: Signature, verb: str) -> None:
+    """Refuses to classify or regress by a model that does not give scores, or a number, a row.
 
     Raises:
-        InvalidRequest: the model does not give one row of scores.
+        InvalidRequest: it does not.
     """
-    spec = _only_output(signature, "classify")
-    scores = outputs[spec.name]
-    if scores.ndim > 2 or spec.dtype in {"string", "bool"}:
-        raise InvalidRequest(f"Expected classes output Tensor to be numbers of shape [batch_size num_classes]. {_ASK}")
+    (spec, *more), name = signature.outputs, _EXPECTED[verb]
+    is_number = spec.dtype not in {"string", "bool"}
+    fits = len(spec.shape) <= 2 if verb == "classify" else spec.shape[1:] in {(), (1,)}
+    if more or not (is_number and fits):
+        raise InvalidRequest(f"Expected {name}. Ask :predict for what this model gives.")
+
+
+def encode_classes(outputs: Tensors, signature: Signature) -> bytes:
+    """`results` of classify: for each row, each label with its score, in the model's order."""
+    (scores,) = outputs.values()
     scores = scores.reshape(len(scores), -1)
     count = scores.shape[1]
     known = signature.labels
@@ -55,20 +65,10 @@ def encode_classes(outputs: Tensors, signature: Signature) -> bytes:
     return b'{\n    "results": [\n        %b\n    ]\n}' % b",\n        ".join(rows)
 
 
-def encode_values(outputs: Tensors, signature: Signature) -> bytes:
-    """`results` of regress: one number a row.
-
-    Raises:
-        InvalidRequest: the model does not give one number a row.
-    """
-    spec = _only_output(signature, "regress")
-    values = outputs[spec.name]
-    if values.ndim > 2 or values.size != len(values) or spec.dtype in {"string", "bool"}:
-        raise InvalidRequest(f"Expected regression output Tensor to be numbers of shape [batch_size]. {_ASK}")
-    return b'{\n    "results": %b\n}' % _tensor(spec.name, values.reshape(-1))
-
-
-_ASK = "Ask :predict for what this model gives."
+def encode_values(outputs: Tensors) -> bytes:
+    """`results` of regress: one number a row."""
+    (values,) = outputs.values()
+    return b'{\n    "results": %b\n}' % _tensor("", values.reshape(-1))
 
 
 def statuses(index: ModelIndex, versions: list[int]) -> dict[str, Any]:
@@ -108,12 +108,6 @@ def signature_document(model: ModelMetadata) -> dict[str, Any]:
 def dump(document: dict[str, Any]) -> bytes:
     """A document as TensorFlow Serving prints it, over several lines."""
     return _dump(document, orjson.OPT_INDENT_2)
-
-
-def _only_output(signature: Signature, verb: str) -> TensorSpec:
-    if len(signature.outputs) > 1:
-        raise InvalidRequest(f"Expected one output to {verb} by. Received: {len(signature.outputs)}. {_ASK}")
-    return signature.outputs[0]
 
 
 def _status(reason: str) -> dict[str, str]:

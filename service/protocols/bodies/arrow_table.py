@@ -28,11 +28,11 @@ def decode(body: bytes, signature: Signature, limit: int) -> Tensors:  # noqa: A
         _check_uncompressed(body)
         table = pa.ipc.open_stream(pa.py_buffer(body)).read_all()
         table.validate(full=True)  # that its offsets stay within its bytes, and its text is UTF-8
+        check_names([spec.name for spec in signature.inputs], table.column_names)
+        return {spec.name: _column(spec, table.column(spec.name).combine_chunks()) for spec in signature.inputs}
     except (pa.ArrowException, OSError, ValueError, KeyError, struct.error) as error:
         message = str(error).partition("\n")[0][:200]
         raise InvalidRequest(f"The body is not a sound Arrow IPC stream: {message}.") from error
-    check_names([spec.name for spec in signature.inputs], table.column_names)
-    return {spec.name: _column(spec, table.column(spec.name).combine_chunks()) for spec in signature.inputs}
 
 
 def encode(tensors: Tensors) -> bytes:
@@ -101,9 +101,8 @@ def _values(spec: TensorSpec, column: Any) -> np.ndarray:
     if not column.null_count:
         return fit(spec, column.to_numpy(zero_copy_only=False))
     is_null = column.is_null().to_numpy(zero_copy_only=False)
-    values = fit(
-        spec, column.fill_null(False if pa.types.is_boolean(column.type) else 0).to_numpy(zero_copy_only=False)
-    )
+    filler = False if pa.types.is_boolean(column.type) else 0
+    values = fit(spec, column.fill_null(filler).to_numpy(zero_copy_only=False))
     return np.where(is_null, np.array(null_of(spec.dtype), values.dtype), values)
 
 

@@ -28,7 +28,7 @@ def fit_all(specs: tuple[TensorSpec, ...], arrays: Tensors) -> Tensors:
 
 
 def fit(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
-    """An array in the dtype of `spec`, its shape as it came.
+    """An array in the dtype of `spec` and in C's order, its shape as it came; the same one where it is that already.
 
     Numbers go to floats, if they are not too large, and integers to integers in range; booleans to booleans, and to the
     int8 of a nullable input; text to strings, from bytes if they are UTF-8. Nothing else is converted.
@@ -36,6 +36,10 @@ def fit(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
     Raises:
         InvalidRequest: the values are of another kind or out of range, or there is none.
     """
+    return np.require(_fit(spec, values), requirements=["C_CONTIGUOUS", "ALIGNED"])
+
+
+def _fit(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
     check_filled(spec, values.shape)
     kind, wanted = values.dtype.kind, spec.numpy_dtype
     if wanted.kind == "U" and kind in "US":

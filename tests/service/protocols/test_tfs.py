@@ -251,10 +251,7 @@ PLAIN_LIST = "expecting list of objects as multiple input tensors required as pe
         (
             "scale:regress",
             {"examples": [{"x": [1, 2]}]},
-            (
-                "Expected regression output Tensor to be numbers of shape [batch_size]. "
-                "Ask :predict for what this model gives."
-            ),
+            ("Expected one output Tensor of numbers of shape [batch_size]. Ask :predict for what this model gives."),
         ),
     ],
 )

@@ -74,6 +74,16 @@ def test_npy_that_lies_is_refused(body: bytes, message: str) -> None:
         NPY.decode(body, ONE, LIMIT)
 
 
+@pytest.mark.parametrize("padding", range(4))
+def test_npy_reaches_the_model_in_order_and_aligned(padding: int) -> None:
+    values = np.asfortranarray([[1, 2], [3, 4]], np.float32)
+    header = f"{{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2)}}{' ' * padding}\n".encode()
+    body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + values.tobytes("F")
+    array = NPY.decode(body, ONE, LIMIT)["x"]
+    assert (array.flags.c_contiguous, array.flags.aligned) == (True, True)
+    np.testing.assert_array_equal(array, values)
+
+
 @pytest.mark.parametrize("descr", ["'<U2'", "'>U2'"])
 @pytest.mark.parametrize("code", [0x110000, 0xD800])
 def test_text_of_no_characters_is_refused(descr: str, code: int) -> None:

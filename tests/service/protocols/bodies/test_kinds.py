@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from typing import Any
 
 import hypothesis.strategies as st
@@ -137,6 +138,18 @@ TWO = Signature(inputs=(spec("x", "float32"), spec("z", "string")), outputs=(spe
 def test_tensors_that_do_not_go_into_a_form_are_refused(kind: BodyKind, specs: Any, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         kind.check(specs)
+
+
+@pytest.mark.parametrize(
+    ("library", "module", "kind"), [("pyarrow", "arrow_table", ARROW), ("msgpack", "messagepack", MESSAGEPACK)]
+)
+def test_form_without_its_library_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, library: str, module: str, kind: BodyKind
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"service.protocols.bodies.{module}", raising=False)
+    with pytest.raises(UnsupportedMedia, match=r"needs a library .* pip install 'layerserve\[bodies\]'"):
+        kind.check(ONE.inputs)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
