@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from models.manifest import Signature, Tensors
-from service.engine import Engine, ModelIndex
+from service.engine import Engine
 from service.errors import InvalidRequest, NotFound
 from service.exchange import Exchange
 from service.inference import InferenceRequest, InferenceResponse
@@ -24,15 +24,8 @@ from service.protocols import tfs_schema
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.request_body import read_body
 from service.protocols.tfs_decode import Layout, decode_examples, decode_predict, parse
-from service.protocols.tfs_encode import (
-    check_output,
-    dump,
-    encode_classes,
-    encode_predict,
-    encode_values,
-    signature_document,
-    statuses,
-)
+from service.protocols.tfs_encode import check_output, dump, encode_classes, encode_predict, encode_values
+from service.protocols.tfs_target import Target, metadata_of, statuses_of
 
 PROTOCOL = "tfs"
 _LARGE_BODY_BYTES = 256 * 2**10
@@ -45,43 +38,12 @@ _QUESTIONS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+){_WHICH}(?P<metadata>/m
 router = APIRouter()
 
 
-class Target(NamedTuple):
-    """What a path asks for. `version` None is the served one, and so is 0, which OpenVINO's client sends for it."""
-
-    name: str
-    version: int | None
-    label: str | None
-
-    @classmethod
-    def of(cls, found: re.Match[str]) -> Target:
-        """The one of a path that one of the patterns above has matched."""
-        digits = found["version"]
-        if digits and len(digits) > 18:
-            raise InvalidRequest(f"Failed to convert version: {digits} to numeric.")
-        label = found["label"]
-        return cls(unquote(found["name"]), int(digits or 0) or None, None if label is None else unquote(label))
-
-    def resolved(self, engine: Engine) -> Target:
-        """The same with the version that its label stands for.
-
-        Raises:
-            InvalidRequest: there is no such label.
-        """
-        if self.label is None:
-            return self
-        version_of = getattr(engine, "version_of", None)
-        try:
-            version = version_of(self.name, self.label) if version_of else None
-        except NotFound:
-            version = None
-        if version is None:
-            raise InvalidRequest(f"Unrecognized servable version label: {self.label}")
-        return self._replace(version=version, label=None)
-
-    def not_found(self) -> NotFound:
-        """What TensorFlow Serving says where there is no such model to ask."""
-        what = f"Specific({self.name}, {self.version})" if self.version else f"Latest({self.name})"
-        return NotFound(f"Servable not found for request: {what}")
+def target_of(found: re.Match[str]) -> Target:
+    """What a path asks for that one of the patterns above has matched."""
+    digits, label = found["version"], found["label"]
+    if digits and len(digits) > 18:
+        raise InvalidRequest(f"Failed to convert version: {digits} to numeric.")
+    return Target(unquote(found["name"]), int(digits or 0) or None, None if label is None else unquote(label))
 
 
 async def answer(request: Request) -> Response:
@@ -91,12 +53,12 @@ async def answer(request: Request) -> Response:
     )
     engine: Engine = request.app.state.engine
     if request.method == "POST" and (found := _VERBS.fullmatch(path)):
-        return await _infer(request, engine, Target.of(found).resolved(engine), found["verb"].lower())
+        return await _infer(request, engine, target_of(found).resolved(engine), found["verb"].lower())
     if request.method in {"GET", "HEAD"} and (found := _QUESTIONS.fullmatch(path)):
         if found["name"] is None:
             return _json({"models": [index.name for index in engine.index()]})
-        target = Target.of(found).resolved(engine)
-        return _json(_metadata(engine, target) if found["metadata"] else _statuses(engine, target))
+        target = target_of(found).resolved(engine)
+        return _json(metadata_of(engine, target) if found["metadata"] else statuses_of(engine, target))
     raise InvalidRequest(f"Malformed request: {request.method} {path}")
 
 
@@ -147,32 +109,6 @@ def _encode(response: InferenceResponse, verb: str, layout: Layout) -> bytes:
     if verb == "classify":
         return encode_classes(response.outputs, response.signature)
     return encode_values(response.outputs)
-
-
-def _statuses(engine: Engine, target: Target) -> dict[str, Any]:
-    index = _index(engine, target)
-    if target.version is None:
-        return statuses(index, sorted(index.statuses, reverse=True))
-    if target.version not in index.statuses:
-        raise NotFound(f"Could not find version {target.version} of model {target.name}")
-    return statuses(index, [target.version])
-
-
-def _index(engine: Engine, target: Target) -> ModelIndex:
-    try:
-        index = engine.describe(target.name)
-    except NotFound as error:
-        raise NotFound(f"Could not find any versions of model {target.name}") from error
-    if not index.statuses:
-        raise NotFound(f"Could not find any versions of model {target.name}")
-    return index
-
-
-def _metadata(engine: Engine, target: Target) -> dict[str, Any]:
-    try:
-        return signature_document(engine.metadata(target.name, target.version))
-    except NotFound as error:
-        raise target.not_found() from error
 
 
 def _json(document: dict[str, Any]) -> Response:
