@@ -50,7 +50,12 @@ def parse(body: bytes) -> Document:
         document, is_finite = _parse_with_tokens(body), False
     if not isinstance(document, dict):
         raise InvalidRequest(f"JSON Value: {text_of(document)} Is not object")
-    _check_signature_name(document)
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise InvalidRequest(
+            f"JSON Value: {text_of(document)} not formatted correctly. 'signature_name' key must be a string value."
+        )
+    check_signature_name(name)
     return Document(document, is_finite)
 
 
@@ -204,12 +209,12 @@ def _is_named(value: Any) -> bool:
     return isinstance(value, dict) and not _is_base64(value)
 
 
-def _check_signature_name(members: dict[str, Any]) -> None:
-    name = members.get("signature_name", "")
-    if not isinstance(name, str):
-        raise InvalidRequest(
-            f"JSON Value: {text_of(members)} not formatted correctly. 'signature_name' key must be a string value."
-        )
+def check_signature_name(name: str) -> None:
+    """Refuses any signature but the one that there is, which the empty name stands for.
+
+    Raises:
+        InvalidRequest: it is another.
+    """
     if name not in {"", SIGNATURE_NAME}:
         raise InvalidRequest(f'Serving signature name: "{name}" not found in signature def')
 

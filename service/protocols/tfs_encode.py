@@ -56,13 +56,18 @@ def check_output(signature: Signature, verb: str) -> None:
 
 def encode_classes(outputs: Tensors, signature: Signature) -> bytes:
     """`results` of classify: for each row, each label with its score, in the model's order."""
+    labels, scores = labels_of(outputs, signature)
+    rows = [_dump([[label, _number(score)] for label, score in zip(labels, row, strict=True)]) for row in scores]
+    return b'{\n    "results": [\n        %b\n    ]\n}' % b",\n        ".join(rows)
+
+
+def labels_of(outputs: Tensors, signature: Signature) -> tuple[tuple[str, ...], np.ndarray]:
+    """The labels of an output that `check_output` has let pass, and a row of scores for them for each row."""
     (scores,) = outputs.values()
     scores = scores.reshape(len(scores), -1)
     count = scores.shape[1]
     known = signature.labels
-    labels = known if known is not None and len(known) == count else tuple(map(str, range(count)))
-    rows = [_dump([[label, _number(score)] for label, score in zip(labels, row, strict=True)]) for row in scores]
-    return b'{\n    "results": [\n        %b\n    ]\n}' % b",\n        ".join(rows)
+    return (known if known is not None and len(known) == count else tuple(map(str, range(count)))), scores
 
 
 def encode_values(outputs: Tensors) -> bytes:
@@ -90,18 +95,21 @@ def statuses(index: ModelIndex, versions: list[int]) -> dict[str, Any]:
 def signature_document(model: ModelMetadata) -> dict[str, Any]:
     """The signature in TensorFlow's terms, and again as OpenVINO Model Server spells the same keys."""
     spec = {"name": model.name, "signature_name": "", "version": str(model.version)}
-    definition = {
-        SIGNATURE_NAME: {
-            "inputs": {spec.name: _tensor_info(spec) for spec in model.signature.inputs},
-            "outputs": {spec.name: _tensor_info(spec) for spec in model.signature.outputs},
-            "method_name": "tensorflow/serving/predict",
-            "defaults": {},
+    of_tensorflow, of_openvino = (
+        {
+            SIGNATURE_NAME: {
+                "inputs": {spec.name: _tensor_info(spec, shape) for spec in model.signature.inputs},
+                "outputs": {spec.name: _tensor_info(spec, shape) for spec in model.signature.outputs},
+                "method_name": "tensorflow/serving/predict",
+                "defaults": {},
+            }
         }
-    }
+        for shape in ("tensor_shape", "tensorShape")
+    )
     return {
         "model_spec": spec,
         "modelSpec": spec,
-        "metadata": {"signature_def": {"signature_def": definition, "signatureDef": definition}},
+        "metadata": {"signature_def": {"signature_def": of_tensorflow, "signatureDef": of_openvino}},
     }
 
 
@@ -114,15 +122,13 @@ def _status(reason: str) -> dict[str, str]:
     return {"error_code": "FAILED_PRECONDITION" if reason else "OK", "error_message": reason}
 
 
-def _tensor_info(spec: TensorSpec) -> dict[str, Any]:
+def _tensor_info(spec: TensorSpec, shape: str) -> dict[str, Any]:
     dims = [{"size": str(-1 if size is None else size), "name": ""} for size in spec.shape]
-    shape = {"dim": dims, "unknown_rank": False}
     # A nullable int8 input holds true, false and null, and so takes booleans on the wire.
     dtype = "bool" if spec.nullable and spec.dtype == "int8" else spec.dtype
     return {
         "dtype": _DTYPES.get(dtype, f"DT_{dtype.upper()}"),
-        "tensor_shape": shape,
-        "tensorShape": shape,
+        shape: {"dim": dims, "unknown_rank": False},
         "name": f"{spec.name}:0",
     }
 

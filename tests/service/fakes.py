@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import get_args
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from models.golden import Golden, write_golden
 from models.manifest import (
     Certificate,
     DatasetRecord,
+    DType,
     FormatRecord,
     Manifest,
     Signature,
@@ -118,6 +120,10 @@ MODELS = {
         {"x": np.array(["pixels"])},
         lambda inputs, factor: {"y_bytes": inputs["x"]},
     ),
+    **{
+        f"echo-{dtype}": takes_and_gives(dtype, 2, rows=[["a", "b"] if dtype == "string" else [0, 1]])
+        for dtype in get_args(DType)
+    },
     "words": takes_and_gives("string", 2, rows=[["alpha", "βeta"]]),
 }
 
