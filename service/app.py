@@ -23,10 +23,11 @@ from service.observer import Observer, Observing
 from service.protocols import native, tfs
 from service.protocols.answers import example as example_of
 from service.protocols.predict import Predictor
-from service.repository import LoadRuntime, ModelRepository
+from service.repository import ModelRepository
 from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
 from service.settings import Settings
+from service.versions import LoadRuntime
 from service.worker import Worker
 
 _DESCRIPTION = "Keras models on your own layers, each checked against its golden answers before it serves."
@@ -50,7 +51,9 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         engine = Engine(
-            ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_chosen, metrics),
+            ModelRepository(
+                ArtifactStore(settings.artifacts), load_runtime or load_chosen, settings.newest_of, metrics
+            ),
             default_model=settings.default_model,
             reload_interval=settings.reload_interval,
             limits=Limits(
@@ -68,6 +71,8 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
         await engine.start()
         if worker and worker.is_replacement:  # the others answer meanwhile
             await engine.wait_for_first_look()
+        elif settings.reuse_port:  # whoever listens on the port answers meanwhile
+            await engine.wait_until_ready()
         async with share.kept_up_to_date() if share else nullcontext():
             # Which uvicorn hands to each of its connections.
             yield {"predictor": app.state.predictor, "observing": observing}

@@ -26,6 +26,10 @@ _SURPLUS_SECONDS = 5.0
 _LINGER_SECONDS = 1.0
 
 
+CLOSE = (b"connection", b"close")
+"""The header by which an answer tells its client to connect anew for the next request."""
+
+
 @dataclass(frozen=True)
 class ConnectionLimits:
     """What a client may take: `keep_alive_timeout` and `client_timeout` in seconds, `max_header_bytes` for its head.

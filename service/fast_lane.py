@@ -18,7 +18,7 @@ from typing import Any
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.connection import Awaits, Connection
+from service.connection import CLOSE, Awaits, Connection
 from service.errors import UNFORESEEN, ServiceError, error_body, log_error
 from service.exchange import CLIENT_LEFT
 from service.inference import InferenceResponse
@@ -27,7 +27,7 @@ from service.logs import request_id
 from service.observer import Observing
 from service.protocols.bodies import kind_of_answer
 from service.protocols.json_rows import LARGE_BODY_BYTES
-from service.protocols.predict import JSON, PROTOCOL, TIMEOUT_HEADER, Predictor, target_of, timeout_seconds
+from service.protocols.predict import JSON, PROTOCOL, TIMEOUT_HEADER, Predictor, parse_url, timeout_seconds
 
 _MOST_AT_ONCE = 64
 _MEDIA_TYPE = JSON.encode()
@@ -54,6 +54,7 @@ class FastLane(Connection):
         self._longest_body = min(self.limits.max_body_bytes, LARGE_BODY_BYTES)
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._default_lines = b""
+        self._says_close = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Takes the client's rows out of the queue."""
@@ -133,7 +134,7 @@ class FastLane(Connection):
             assert plan is not None  # noqa: S101 - what has been queued has been decoded
             encoder = plan.encoder_for(result)
             began = perf_counter()
-            body = encoder.encode(result.outputs, labels=request.head.target.labels)
+            body = encoder.encode(result.outputs, labels=request.head.labels)
             ended = perf_counter()
             counts = plan.counts if result.version == plan.version else plan.counts_for(result)
             counts.succeeded((ended - request.received, request.decoded - request.received, ended - began))
@@ -144,9 +145,9 @@ class FastLane(Connection):
 
     def _enter(self) -> Request | None:
         """The request whose head has just come, if it is one for the lane."""
-        target = target_of(self.url) if self._predictor else None
+        asked = parse_url(self.url) if self._predictor else None
         parser = self.parser
-        if target is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+        if asked is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return None
         found: dict[bytes, bytes] = {}
         for name, value in self.headers:
@@ -162,7 +163,7 @@ class FastLane(Connection):
         if not (is_json and takes_json) or length > self._longest_body or self.is_closing_soon:
             return None
         timeout = found[_TIMEOUT].decode("latin-1") if _TIMEOUT in found else None
-        head = Head(self.url, target, timeout, length, parser.should_keep_alive())
+        head = Head(self.url, *asked, timeout, length, parser.should_keep_alive())
         if self._unknown_head is not None and _ID not in found and head.keep_alive:
             _HEADS.add(self._unknown_head, head)
         self._unknown_head = None  # what follows in this chunk has another
@@ -212,18 +213,19 @@ class FastLane(Connection):
 
     def _run(self, request: Request) -> None:
         """Queues the rows; where they can't be, the answer says why."""
-        target, predictor = request.head.target, self._predictor
+        predictor = self._predictor
         assert predictor is not None  # noqa: S101 - nothing has entered without it
         request.received = perf_counter()
         try:
-            timeout = timeout_seconds(request.head.timeout)
-            plan = request.plan = predictor.plan(target.name, target.version)
-            if target.labels:
+            _, target, labels, timeout, *_ = request.head
+            seconds = timeout_seconds(timeout)
+            plan = request.plan = predictor.plan(target)
+            if labels:
                 plan.check_labels()
             inputs = plan.decode(bytes(request.body))
             request.decoded = perf_counter()
             request.body = b""
-            request.ticket = plan.submit(predictor.engine, inputs, target.version, timeout, request.done)
+            request.ticket = plan.submit(inputs, target, seconds, request.done)
         except Exception as error:
             request.answer = self._failure(request, error)
 
@@ -251,24 +253,21 @@ class FastLane(Connection):
     def _write(self, request: Request) -> None:
         status, head, body = request.answer  # type: ignore[misc] # `_advance` has seen that there is one
         if (status != 200 or self._observing.access_log) and self._observing.has_line(status):
-            self._write_line(request, status)
+            request.log(self._observing, status)
         headers = self.server_state.default_headers
         if headers is not self._default_headers:  # uvicorn makes them anew once a second, for the date
             self._default_headers = headers
             self._default_lines = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in headers)
-        end = b"\r\n" if request.keep_alive else b"connection: close\r\n\r\n"
+            self._says_close = CLOSE in headers
+        is_last = self._says_close or not request.keep_alive
+        end = b"connection: close\r\n\r\n" if is_last and not self._says_close else b"\r\n"
         lines = _LINES % (len(body), request.request_id)
         self.transport.write(b"".join((STATUS_LINE[status], self._default_lines, head, lines, end, body)))
         request.response_complete = True
         self.server_state.total_requests += 1
-        if request.is_last or not request.keep_alive:
+        if request.is_last or is_last:
             self.transport.close()
             self._drop_lane()
-
-    def _write_line(self, request: Request, status: int) -> None:
-        seconds = perf_counter() - request.received
-        with request_id(request.request_id.decode()):
-            self._observing.write_line("POST", request.path, status, request.exchange(), seconds)
 
     def _failure(self, request: Request, error: Exception) -> Answer:
         self._count_failure(request, error.status if isinstance(error, ServiceError) else 500)

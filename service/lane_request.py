@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from service.exchange import Exchange
 from service.inference import InferenceResponse
+from service.logs import request_id
+from service.observer import Observing
 from service.protocols.predict import PredictPlan, Target
 from service.tickets import Ticket
 
@@ -23,6 +26,7 @@ class Head(NamedTuple):
 
     url: bytes
     target: Target
+    labels: bool
     timeout: str | None
     length: int
     keep_alive: bool
@@ -84,8 +88,13 @@ class Request:
         """As the log has it."""
         return self.head.url.partition(b"?")[0].decode()
 
-    def exchange(self) -> Exchange:
-        """What is known of it, for the access log."""
+    def log(self, observing: Observing, status: int) -> None:
+        """Writes its line in the access log."""
+        seconds = perf_counter() - self.received
+        with request_id(self.request_id.decode()):
+            observing.write_line("POST", self.path, status, self._exchange(), seconds)
+
+    def _exchange(self) -> Exchange:
         exchange = Exchange(self.request_id.decode(), error=self.error)
         if self.plan:
             exchange.model, exchange.version = self.plan.name, self.plan.version

@@ -38,8 +38,10 @@ def launch(settings: Settings, make_app: MakeApp) -> int:
         return supervisor.supervise([sys.executable, *sys.orig_argv[1:]], settings)
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
-    _log.info("Listening on %s://%s:%d (API: /docs)", scheme(settings), f"[{host}]" if ":" in host else host, port)
-    server = Server(make_app(settings, None), settings)
+    url = f"{scheme(settings)}://{f'[{host}]' if ':' in host else host}:{port}"
+    server = Server(
+        make_app(settings, None), settings, on_started=lambda: _log.info("Listening on %s (API: /docs)", url)
+    )
     server.run(sockets=[listener])
     return 0 if server.started else 3
 

@@ -1,8 +1,9 @@
 """The process: uvicorn, with our answer to signals.
 
-SIGTERM makes `/health/ready` say no, goes on accepting for `drain_delay`, then stops listening, lets what is in flight
-finish, and ends with 0. SIGINT does the same without the delay. What still runs after `drain_timeout` is left behind,
-and a second signal ends at once; both end with another code. SIGHUP looks at the artifacts folder now.
+SIGTERM makes `/health/ready` say no and each answer close its connection, goes on accepting for `drain_delay`, then
+stops listening, lets what is in flight finish, and ends with 0. SIGINT does the same without the delay. What still runs
+after `drain_timeout` is left behind, and a second signal ends at once; both end with another code. SIGHUP looks at the
+artifacts folder now.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -24,7 +25,7 @@ from typing import NoReturn
 import uvicorn
 from fastapi import FastAPI
 
-from service.connection import Connection, ConnectionLimits
+from service.connection import CLOSE, Connection, ConnectionLimits
 from service.engine import Engine
 from service.fast_lane import FastLane
 from service.settings import Settings
@@ -32,6 +33,8 @@ from service.settings import Settings
 _log = logging.getLogger(__name__)
 _BACKLOG = 2048
 _GRACE_SECONDS = 2.0
+_LAST_SECONDS = 0.5
+"""For those who are connected to send one more request, and be told by its answer to go elsewhere."""
 
 
 class Server(uvicorn.Server):
@@ -103,12 +106,41 @@ class Server(uvicorn.Server):
         watchdog = threading.Timer(self._drain_timeout + _GRACE_SECONDS, _end_now, (1, message))
         watchdog.daemon = True  # never cancelled: the interpreter's own exit would wait for the hanging thread, too
         watchdog.start()
+        self._close_after_answers()
+        await self._serve_the_last(sockets or [])
         await super().shutdown(sockets)
+
+    async def _serve_the_last(self, sockets: list[socket.socket]) -> None:
+        """Stops listening, and serves those who had connected before that.
+
+        The kernel resets the connections that a listener had not accepted when it is closed, also where another process
+        listens on the port.
+        """
+        listeners = [listener.dup() for listener in sockets]
+        for server in self.servers:
+            server.close()  # so that nobody else accepts; the duplicates still listen
+        loop, config = asyncio.get_running_loop(), self.config
+        make = partial(
+            config.http_protocol_class, config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )  # type: ignore[call-arg] # as uvicorn does
+        for connection in [connection for listener in listeners for connection in _take_all(listener)]:
+            await loop.connect_accepted_socket(make, connection, ssl=config.ssl)
+        end = time.monotonic() + min(_LAST_SECONDS, self._drain_timeout)
+        while self.server_state.connections and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+
+    def _close_after_answers(self) -> None:
+        """Lets each answer tell its client to connect anew, which leads to another process where there is one."""
+        headers = self.config.encoded_headers
+        if CLOSE not in headers:
+            headers.append(CLOSE)  # uvicorn makes the default headers of these, once a second
+            self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; says whether to stop listening."""
-        if self._exit_at is not None and time.monotonic() >= self._exit_at:
-            self.should_exit = True
+        if self._exit_at is not None:
+            self._close_after_answers()
+            self.should_exit |= time.monotonic() >= self._exit_at
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
@@ -149,12 +181,14 @@ def _end_now(code: int, reason: str) -> NoReturn:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Opens the listening socket.
+    """Opens the listening socket; with `reuse_port` it does not listen yet, so that no connection comes before.
 
     Raises:
         OSError: the address cannot be had.
     """
     try:
+        if settings.reuse_port:
+            return bind_shared(settings, settings.port)
         return socket.create_server((settings.host, settings.port), family=_family(settings), backlog=_BACKLOG)
     except OSError as error:
         if (error.errno or 0) < 0:  # getaddrinfo's own numbers
@@ -172,9 +206,15 @@ def bind_shared(settings: Settings, port: int) -> socket.socket:
     The socket does not listen yet, and gets no connection before it does.
     """
     shared = socket.socket(_family(settings))
-    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    shared.bind((settings.host, port))
+    try:
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shared.bind((settings.host, port))
+        # Lets it bind beside connections that have just ended, but also a service that does not share beside it.
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    except OSError:
+        shared.close()
+        raise
     return shared
 
 
@@ -182,7 +222,8 @@ def reserve(settings: Settings) -> socket.socket:
     """Takes the port of the settings for processes that will share it.
 
     Raises:
-        OSError: the address cannot be had. Another service on it counts, even one that would share.
+        OSError: the address cannot be had. Another service on it counts, even one that would share, unless
+            `reuse_port` says that this is meant.
     """
     with listen(settings) as alone:
         port = alone.getsockname()[1]
@@ -191,3 +232,13 @@ def reserve(settings: Settings) -> socket.socket:
 
 def _family(settings: Settings) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+
+
+def _take_all(listener: socket.socket) -> list[socket.socket]:
+    """Closes a listener, and gives the connections that nobody had accepted yet."""
+    connections = []
+    listener.setblocking(False)
+    with listener, suppress(BlockingIOError):
+        while True:
+            connections.append(listener.accept()[0])
+    return connections

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,26 +15,45 @@ from models.command_line import Names, program_config, split
 from models.manifest import ModelName
 from service.runtimes import AUTO, RUNTIMES
 
+LATEST = "latest"
+ALL = "all"
 
-def _runtimes(text: str) -> list[tuple[str, str]]:
-    """The models and runtimes of `auto,churn=onnx`; the empty name stands for all models."""
+
+def _by_model(text: str) -> list[tuple[str, str]]:
+    """The models and choices of `auto,churn=onnx`; the empty name stands for all models."""
     parts = (item.rpartition("=") for item in split(text))
-    return [(model.strip() or equals, runtime.strip()) for model, equals, runtime in parts]
+    return [(model.strip() or equals, choice.strip()) for model, equals, choice in parts]
+
+
+def _is_by_model(text: str, is_choice: Callable[[str], bool]) -> bool:
+    """Whether each model, and all of them, are named once at most, with something that may be chosen."""
+    models = [model for model, _ in _by_model(text)]
+    is_known = all(model != "=" and is_choice(choice) for model, choice in _by_model(text))
+    return bool(models) and len(set(models)) == len(models) and is_known
 
 
 def _check_runtimes(text: str) -> str:
     choices = (AUTO, *RUNTIMES)
-    models = [model for model, _ in _runtimes(text)]
-    is_known = all(model != "=" and runtime in choices for model, runtime in _runtimes(text))
-    if not models or len(set(models)) < len(models) or not is_known:
+    if not _is_by_model(text, choices.__contains__):
         raise ValueError(
             f"`runtime` must be one of {', '.join(choices)}, for single models too: {AUTO},churn=onnx. Received: {text}"
         )
     return text
 
 
+def _check_versions(text: str) -> str:
+    if not _is_by_model(text, lambda choice: choice in (LATEST, ALL) or bool(re.fullmatch("[1-9][0-9]{0,5}", choice))):
+        raise ValueError(
+            f"`versions` must be {LATEST}, {ALL} or a number from 1 to 999999, for single models too: "
+            f"{LATEST},churn=3. Received: {text}"
+        )
+    return text
+
+
 RuntimeChoice = Annotated[str, AfterValidator(_check_runtimes)]
 """A runtime for all models, and others for single ones (`churn=onnx`), with commas between."""
+VersionsChoice = Annotated[str, AfterValidator(_check_versions)]
+"""Which versions are loaded of all models, and of single ones (`churn=3`), with commas between."""
 
 
 class Settings(BaseSettings):
@@ -46,6 +68,11 @@ class Settings(BaseSettings):
         description=f"What runs the models: {AUTO} (the fastest that answers as the reference did), "
         f"{', '.join(RUNTIMES)}. Per model: {AUTO},churn=onnx.",
     )
+    versions: VersionsChoice = Field(
+        LATEST,
+        description=f"Which versions are loaded: {LATEST} (the pinned one, else the highest), {ALL}, or that one and a "
+        f"number of the highest, such as 2. Per model: {LATEST},churn=3.",
+    )
     default_model: ModelName | None = Field(
         None, description="The model that POST /predict asks. Needed only where several are published."
     )
@@ -53,6 +80,11 @@ class Settings(BaseSettings):
         "127.0.0.1", min_length=1, description="Address to listen on. 0.0.0.0 is every address of the machine."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
+    reuse_port: bool = Field(
+        False,
+        description="Share the port with a service that has this flag too, and listen only once ready: for restarts "
+        "without a gap.",
+    )
     reload_interval: float = Field(
         5.0, gt=0, le=86400, description="Seconds between looks at the folder for a new, pinned or withdrawn version."
     )
@@ -103,5 +135,13 @@ class Settings(BaseSettings):
 
     def runtime_of(self, model: str) -> str:
         """The runtime that a model is to have, or `auto`."""
-        runtimes = dict(_runtimes(self.runtime))
+        runtimes = dict(_by_model(self.runtime))
         return runtimes.get(model) or runtimes.get("") or AUTO
+
+    def newest_of(self, model: str) -> int:
+        """How many of a model's highest versions are to be loaded beside the one that serves."""
+        choices = dict(_by_model(self.versions))
+        choice = choices.get(model) or choices.get("") or LATEST
+        if choice == LATEST:
+            return 0
+        return sys.maxsize if choice == ALL else int(choice)

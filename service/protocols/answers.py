@@ -8,9 +8,9 @@ import numpy as np
 import orjson
 
 from models.manifest import Signature, Tensors, TensorSpec
-from service.engine import ModelMetadata
 from service.errors import InvalidRequest, ServiceError
 from service.inference import InferenceResponse
+from service.metadata import ModelMetadata
 from service.protocols.tensors import encode
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY

@@ -10,15 +10,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from service.engine import Engine, ModelIndex
-from service.errors import InvalidRequest, NotReady
+from service.engine import Engine
+from service.errors import NotReady
 from service.exchange import Exchange
+from service.metadata import ModelIndex
 from service.protocols import schema
 from service.protocols.answers import answer_tensors, dump, example
 from service.protocols.bodies import kind_of_answer, kind_of_body
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.json_rows import LARGE_BODY_BYTES
-from service.protocols.predict import JSON, PROTOCOL, TIMEOUT_HEADER, Predictor, timeout_seconds
+from service.protocols.predict import JSON, PROTOCOL, TIMEOUT_HEADER, Predictor, Target, timeout_seconds
 from service.protocols.request_body import read_body
 
 router = APIRouter()
@@ -61,6 +62,14 @@ async def predict_version(
     return await _predict(request, predictor, name, version, labels=labels)
 
 
+@router.post("/models/{name}/labels/{label}/predict", **schema.PREDICT)
+async def predict_label(
+    request: Request, predictor: PredictorOf, name: str, label: str, labels: Labels = False
+) -> Response:
+    """Asks the version that has a label."""
+    return await _predict(request, predictor, name, None, label, labels=labels)
+
+
 @router.get("/models", **schema.MODELS)
 async def models(engine: EngineOf) -> Response:
     """The models, with the version that serves and the state of those that were asked for."""
@@ -101,7 +110,13 @@ async def ready(engine: EngineOf) -> Response:
 
 
 async def _predict(
-    request: Request, predictor: Predictor, name: str | None, version: str | None, *, labels: bool
+    request: Request,
+    predictor: Predictor,
+    name: str | None,
+    version: str | None,
+    label: str | None = None,
+    *,
+    labels: bool,
 ) -> Response:
     exchange = Exchange.of(request.scope)
     exchange.protocol = PROTOCOL
@@ -111,18 +126,16 @@ async def _predict(
     body = await read_body(request, limit, may_be_compressed=False)
     exchange.received = perf_counter()
     timeout = timeout_seconds(request.headers.get(TIMEOUT_HEADER))
-    plan = predictor.plan(name, version)
+    target = Target(name, version, label)
+    plan = predictor.plan(target)
     exchange.model, exchange.version = plan.name, plan.version
     plan.check_answer(answer_kind, labels=labels)
     decode = partial(plan.decode_kind, kind, limit) if kind else plan.decode
     inputs = decode(body) if len(body) <= LARGE_BODY_BYTES else await asyncio.to_thread(decode, body)
     exchange.decode = perf_counter() - exchange.received
     exchange.rows = len(next(iter(inputs.values())))
-    try:
-        with ends_with_caller(request):
-            response = await predictor.engine.infer(plan.request(inputs, version, timeout))
-    except InvalidRequest as error:
-        raise plan.explained(error) from error
+    with ends_with_caller(request):
+        response = await plan.infer(inputs, target, timeout)
     exchange.version = response.version
     encoder = plan.encoder_for(response)
     began = perf_counter()
@@ -139,7 +152,8 @@ def _index(item: ModelIndex) -> dict[str, Any]:
         {"version": version, "state": status.state, "reason": status.reason}
         for version, status in item.statuses.items()
     ]
-    return {"name": item.name, "version": item.version, "problem": item.problem, "versions": versions}
+    about = {"name": item.name, "version": item.version, "labels": item.labels, "problem": item.problem}
+    return about | {"versions": versions}
 
 
 def _trial(trial: dict[str, Any]) -> dict[str, Any]:

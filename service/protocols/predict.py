@@ -8,9 +8,10 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from models.manifest import Tensors
-from service.engine import Done, Engine, ModelMetadata
+from service.engine import Done, Engine
 from service.errors import InvalidRequest, NotFound
 from service.inference import InferenceRequest, InferenceResponse
+from service.metadata import ModelMetadata
 from service.metrics import Metrics, RequestMetrics
 from service.protocols.answers import AnswerEncoder, check_labels, dump, example_request
 from service.protocols.bodies import BodyKind
@@ -23,28 +24,37 @@ JSON = "application/json"
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 _LONGEST_TIMEOUT_MS = 10**9
 _LONGEST_URL = 300
-_URL = re.compile(r"(?:/models/([\w.-]+)(?:/versions/(\d+))?)?/predict(\?labels=true)?", re.ASCII)
+_URL = re.compile(r"(?:/models/([\w.-]+)(?:/versions/(\d+)|/labels/([\w.-]+))?)?/predict(\?labels=true)?", re.ASCII)
 
 
 class Target(NamedTuple):
-    """What a URL asks for."""
+    """The version that a path asks for: by its number, by its label, or the one that serves."""
 
-    name: str | None
-    version: str | None
+    name: str | None = None
+    version: str | None = None
+    label: str | None = None
+
+
+class Url(NamedTuple):
+    """What a URL asks for: answers of which version, and whether with labels."""
+
+    target: Target
     labels: bool
 
 
 @lru_cache(maxsize=1024)
-def target_of(url: bytes) -> Target | None:
+def parse_url(url: bytes) -> Url | None:
     """What it asks for, if it is that of a plain prediction."""
     found = len(url) <= _LONGEST_URL and _URL.fullmatch(url.decode("latin-1"))
-    return Target(found[1], found[2], found[3] is not None) if found else None
+    return Url(Target(found[1], found[2], found[3]), found[4] is not None) if found else None
 
 
 class PredictPlan:
     """What one version needs at each request, made ready once."""
 
-    def __init__(self, metadata: ModelMetadata, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, metadata: ModelMetadata, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metadata = metadata
         self.name = metadata.name
         self.version = metadata.version
         self.counts = metrics.requests(metadata.name, metadata.version, PROTOCOL)
@@ -83,7 +93,7 @@ class PredictPlan:
         try:
             return self._decoder.decode(body)
         except InvalidRequest as error:
-            raise self.explained(error) from error
+            raise self._explained(error) from error
 
     def decode_kind(self, kind: BodyKind, limit: int, body: bytes) -> Tensors:
         """The tensors of a body of another kind than JSON, of which at most `limit` bytes are unpacked.
@@ -96,24 +106,30 @@ class PredictPlan:
             kind.check(self._signature.inputs)
             return kind.decode(body, self._signature, limit)
         except InvalidRequest as error:
-            raise self.explained(error) from error
+            raise self._explained(error) from error
 
-    def explained(self, error: InvalidRequest) -> InvalidRequest:
+    def _explained(self, error: InvalidRequest) -> InvalidRequest:
         """The error, with a request that works."""
         return InvalidRequest(f"{error} {self._hint}")
 
-    def request(self, inputs: Tensors, version: str | None, timeout: float | None) -> InferenceRequest:
-        """What the engine is asked: of this very version where the caller named one."""
-        return InferenceRequest(inputs, self.name, self.version if version else None, timeout)
-
-    def submit(
-        self, engine: Engine, inputs: Tensors, version: str | None, timeout: float | None, done: Done
-    ) -> Ticket[InferenceResponse]:
-        """Queues a request; see `Engine.submit`, whose `InvalidRequest` comes with a request that works."""
+    def submit(self, inputs: Tensors, target: Target, timeout: float | None, done: Done) -> Ticket[InferenceResponse]:
+        """Queues a request; see `Engine.submit_to`, whose `InvalidRequest` comes with a request that works."""
         try:
-            return engine.submit(self.request(inputs, version, timeout), done)
+            return self._engine.submit_to(self._metadata, self._request(inputs, target, timeout), done)
         except InvalidRequest as error:
-            raise self.explained(error) from error
+            raise self._explained(error) from error
+
+    async def infer(self, inputs: Tensors, target: Target, timeout: float | None) -> InferenceResponse:
+        """Answers a request; see `Engine.infer`, whose `InvalidRequest` comes with a request that works."""
+        try:
+            return await self._engine.infer(self._request(inputs, target, timeout))
+        except InvalidRequest as error:
+            raise self._explained(error) from error
+
+    def _request(self, inputs: Tensors, target: Target, timeout: float | None) -> InferenceRequest:
+        """What the engine is asked: of this very version where the caller named one."""
+        version = self.version if target.version else None
+        return InferenceRequest(inputs, self.name, version, timeout, target.label)
 
     def encoder_for(self, response: InferenceResponse) -> AnswerEncoder:
         """The encoder of the version that answered, which may have replaced this one meanwhile."""
@@ -130,26 +146,39 @@ class Predictor:
     """The engine's models with their plans. A plan is dropped with its version."""
 
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
-        self.engine = engine
+        self._engine = engine
         self._metrics = metrics
         self._plans: WeakKeyDictionary[ModelMetadata, PredictPlan] = WeakKeyDictionary()
+        self._found: dict[Target, PredictPlan] = {}
+        self._generation = -1
 
-    def plan(self, name: str | None, version: str | None) -> PredictPlan:
-        """The plan of the version that answers a request for `name` and `version`, as they stand in the path.
+    def plan(self, target: Target) -> PredictPlan:
+        """The plan of the version that answers a request.
 
         Raises:
             NotFound, NotReady: as `Engine.metadata`; a version that is no number is not found either.
         """
-        metadata = self.engine.metadata(name, None if version is None else self._number(name, version))
+        generation = self._engine.generation
+        if generation != self._generation:
+            self._found.clear()
+            self._generation = generation
+        plan = self._found.get(target)
+        if plan is None:
+            plan = self._found[target] = self._find(target)
+        return plan
+
+    def _find(self, target: Target) -> PredictPlan:
+        name, version, label = target
+        metadata = self._engine.metadata(name, None if version is None else self._number(name, version), label)
         plan = self._plans.get(metadata)
         if plan is None:
-            plan = self._plans[metadata] = PredictPlan(metadata, self._metrics)
+            plan = self._plans[metadata] = PredictPlan(self._engine, metadata, self._metrics)
         return plan
 
     def _number(self, name: str | None, version: str) -> int:
         if version.isdecimal() and len(version) < 10 and int(version) > 0:
             return int(version)
-        raise NotFound(f"A version is a number. Received: {version}. Served: {self.engine.metadata(name).version}.")
+        raise NotFound(f"A version is a number. Received: {version}. Served: {self._engine.metadata(name).version}.")
 
 
 def timeout_seconds(header: str | None) -> float | None:

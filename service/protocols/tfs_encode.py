@@ -9,8 +9,8 @@ import numpy as np
 import orjson
 
 from models.manifest import Signature, Tensors, TensorSpec
-from service.engine import ModelIndex, ModelMetadata
 from service.errors import InvalidRequest
+from service.metadata import ModelIndex, ModelMetadata
 from service.protocols.tfs_decode import SIGNATURE_NAME, Layout
 
 _BYTES_SUFFIX = "_bytes"

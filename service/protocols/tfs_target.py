@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from service.engine import Engine, ModelIndex
+from service.engine import Engine
 from service.errors import InvalidRequest, NotFound
+from service.metadata import ModelIndex
 from service.protocols.tfs_encode import signature_document, statuses
 
 
@@ -21,17 +22,14 @@ class Target(NamedTuple):
 
         Raises:
             InvalidRequest: there is no such label.
+            NotReady: no version that it named has been ready yet.
         """
         if self.label is None:
             return self
-        version_of = getattr(engine, "version_of", None)
         try:
-            version = version_of(self.name, self.label) if version_of else None
-        except NotFound:
-            version = None
-        if version is None:
-            raise InvalidRequest(f"Unrecognized servable version label: {self.label}")
-        return self._replace(version=version, label=None)
+            return self._replace(version=engine.version_of(self.name, self.label), label=None)
+        except NotFound as error:
+            raise InvalidRequest(f"Unrecognized servable version label: {self.label}") from error
 
     def not_found(self) -> NotFound:
         """What TensorFlow Serving says where there is no such model to ask."""

@@ -59,6 +59,8 @@ def test_every_held_out_answer_over_http_is_keras_own(
 ) -> None:
     import keras
 
+    import models.layers  # noqa: F401 - registers what the model is made of
+
     model = keras.saving.load_model(digits / "digits" / "1" / "model.keras", compile=False)
     expected = model.predict(held_out[0], verbose=0)
     # One row and many rows sum in another order, which moves the last bits of a float32.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def test_defaults_suit_a_laptop() -> None:
         ("artifacts", "elsewhere", Path("elsewhere")),
         ("layers", "my.layers, yours", ("my.layers", "yours")),
         ("runtime", "onnx,churn=litert", "onnx,churn=litert"),
+        ("versions", "latest,churn=3", "latest,churn=3"),
         ("default_model", "digits", "digits"),
         ("host", "0.0.0.0", "0.0.0.0"),
         ("port", "9000", 9000),
@@ -49,7 +51,7 @@ def test_defaults_suit_a_laptop() -> None:
 def test_every_setting_comes_from_the_environment_or_a_flag(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
 ) -> None:
-    from_flag = parse(Settings, [f"--{name.replace('_', '-')}", text])
+    from_flag = parse(Settings, [f"--{name.replace('_', '-')}", *([] if value is True else [text])])
     monkeypatch.setenv(f"LAYERSERVE_{name.upper()}", text)
     from_environment = parse(Settings, [])
     assert (getattr(from_flag, name), getattr(from_environment, name)) == (value, value)
@@ -100,6 +102,32 @@ def test_runtime_that_does_not_exist_or_comes_twice_is_refused(text: str, capsys
     assert capsys.readouterr().err == (
         f"python -m service: `runtime` must be one of {choices}, for single models too: auto,churn=onnx. "
         f"Received: {text}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("latest", (0, 0)),
+        ("all", (sys.maxsize, sys.maxsize)),
+        ("2", (2, 2)),
+        ("churn=all", (sys.maxsize, 0)),
+        ("latest, churn = 3", (3, 0)),
+        ("churn=latest,5", (0, 5)),
+    ],
+)
+def test_versions_are_for_all_models_or_for_one(text: str, expected: tuple[int, int]) -> None:
+    settings = parse(Settings, ["--versions", text])
+    assert (settings.newest_of("churn"), settings.newest_of("digits")) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "newest", "all,latest", "churn=1,churn=2", "=all", "1000000"])
+def test_versions_that_cannot_be_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Settings, [f"--versions={text}"])
+    assert capsys.readouterr().err == (
+        "python -m service: `versions` must be latest, all or a number from 1 to 999999, "
+        f"for single models too: latest,churn=3. Received: {text}\n"
     )
 
 

@@ -337,6 +337,17 @@ def test_status_is_that_of_both_protocols(client: TestClient) -> None:
     assert client.get("/v1/models").json() == {"models": sorted(MODELS)}
 
 
+def test_label_stands_for_a_version(store: ArtifactStore, serve: Serve) -> None:
+    publish_fake(store)
+    publish_fake(store, factor=3)
+    store.label("demo", "canary", 1)
+    client = serve()
+    wait_until(lambda: client.get("/v1/models/demo/labels/canary").status_code == 200)
+    assert ask(client, "demo/labels/canary:predict", {"instances": [[1, 2]]}) == (200, {"predictions": [[2.0, 4.0]]})
+    assert ask(client, "demo:predict", {"instances": [[1, 2]]}) == (200, {"predictions": [[3.0, 6.0]]})
+    assert client.get("/v1/models/demo/labels/canary/metadata").json()["model_spec"]["version"] == "1"
+
+
 def test_refused_version_has_ended_with_the_reason(store: ArtifactStore, serve: Serve) -> None:
     publish_fake(store)
     publish_fake(store, factor=3, golden_factor=4)
