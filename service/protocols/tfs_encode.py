@@ -14,7 +14,7 @@ from service.metadata import ModelIndex, ModelMetadata
 from service.protocols.tfs_decode import SIGNATURE_NAME, Layout
 
 _BYTES_SUFFIX = "_bytes"
-_STATES = {"LOADING": "LOADING", "READY": "AVAILABLE", "UNLOADING": "UNLOADING"}
+_STATES = {"LOADING": "LOADING", "READY": "AVAILABLE"}
 _DTYPES = {
     "bool": "DT_BOOL",
     "float16": "DT_HALF",
