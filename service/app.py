@@ -20,7 +20,7 @@ from service.exchange import RequestIds
 from service.limits import Limits, RequestLimits
 from service.metrics import Metrics
 from service.observer import Observer, Observing
-from service.protocols import native
+from service.protocols import native, tfs
 from service.protocols.answers import example as example_of
 from service.protocols.predict import Predictor
 from service.repository import ModelRepository
@@ -83,6 +83,7 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
     app.state.settings = settings
     app.state.snapshot = share.of_all_workers if share else metrics.snapshot
     app.include_router(native.router)
+    app.include_router(tfs.router)
     app.include_router(metrics_page.router)
     errors.install(app)
     inner = app.build_middleware_stack
@@ -103,14 +104,16 @@ def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Calla
         filled = copy.deepcopy(bare)
         example = example_of(metadata)
         values = {"name": metadata.name, "version": str(metadata.version)}
-        for path in filled["paths"].values():
-            for operation in path.values():
+        answers = {"/predict": example["response"], ":predict": {"predictions": example["response"]["predictions"]}}
+        for path, operations in filled["paths"].items():
+            answer = answers.get(path[-len("/predict") :])
+            for operation in operations.values():
                 for parameter in operation.get("parameters", []):
                     if parameter["name"] in values:
                         parameter["example"] = values[parameter["name"]]
-                if "requestBody" in operation:
+                if answer is not None:
                     operation["requestBody"]["content"]["application/json"]["example"] = example["request"]
-                    operation["responses"]["200"]["content"]["application/json"]["example"] = example["response"]
+                    operation["responses"]["200"]["content"]["application/json"]["example"] = answer
         return filled
 
     return document

@@ -7,6 +7,7 @@
     ├── TooManyValues       413  rows or values of the body are more than the settings allow
     ├── UnsupportedMedia    415
     ├── QueueFull           429  more rows wait than the settings allow
+    ├── NotSupported        501  part of a protocol that is not offered
     ├── NotReady            503  loading, draining, or no version can be served
     └── DeadlineExceeded    504  not answered within the time that the caller or the settings allow
 
@@ -78,6 +79,12 @@ class QueueFull(ServiceError):  # noqa: N818
         self.headers = {"retry-after": str(retry_after)}
 
 
+class NotSupported(ServiceError):  # noqa: N818
+    """A part of a protocol that is not offered here."""
+
+    status = 501
+
+
 class NotReady(ServiceError):  # noqa: N818
     """Nothing can answer yet, or any more."""
 
@@ -103,7 +110,7 @@ def error_body(message: str) -> bytes:
 def log_error(method: str, path: str, error: ServiceError) -> None:
     """Logs what is not the caller's mistake."""
     if error.status >= 500:
-        is_passing = isinstance(error, NotReady | DeadlineExceeded)
+        is_passing = isinstance(error, NotSupported | NotReady | DeadlineExceeded)
         level, fault = (logging.INFO, None) if is_passing else (logging.ERROR, error)
         # Quoted, since a client chose part of it and a line break would look like another event.
         _log.log(level, "%s %r: %d %r", method, path, error.status, str(error), exc_info=fault)

@@ -25,15 +25,9 @@ from service.inference import InferenceResponse
 from service.lane_request import Answer, Head, Heads, Request
 from service.logs import request_id
 from service.observer import Observing
+from service.protocols.bodies import kind_of_answer
 from service.protocols.json_rows import LARGE_BODY_BYTES
-from service.protocols.predict import (
-    JSON,
-    PROTOCOL,
-    TIMEOUT_HEADER,
-    Predictor,
-    parse_url,
-    timeout_seconds,
-)
+from service.protocols.predict import JSON, PROTOCOL, TIMEOUT_HEADER, Predictor, parse_url, timeout_seconds
 
 _MOST_AT_ONCE = 64
 _MEDIA_TYPE = JSON.encode()
@@ -41,8 +35,9 @@ _TIMEOUT = TIMEOUT_HEADER.lower().encode()
 _ID = b"x-request-id"
 _LINES = b"content-length: %d\r\ncontent-type: application/json\r\nx-request-id: %b\r\n"
 _ALLOWED = frozenset({b"content-length", b"content-type", _TIMEOUT, _ID})
+_ACCEPT, _ANYTHING = b"accept", b"*/*"
 _DECLINED = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
-_READ = _ALLOWED | _DECLINED
+_READ = _ALLOWED | _DECLINED | {_ACCEPT}
 _HEADS = Heads()
 
 
@@ -163,7 +158,9 @@ class FastLane(Connection):
         media_type = found.get(b"content-type", _MEDIA_TYPE)
         is_json = media_type == _MEDIA_TYPE or media_type.partition(b";")[0].strip().lower() == _MEDIA_TYPE
         length = int(found.get(b"content-length", b"0"))
-        if not is_json or length > self._longest_body or self.is_closing_soon:
+        accept = found.get(_ACCEPT, _ANYTHING)
+        takes_json = accept in {_ANYTHING, _MEDIA_TYPE} or kind_of_answer(accept.decode("latin-1")) is None
+        if not (is_json and takes_json) or length > self._longest_body or self.is_closing_soon:
             return None
         timeout = found[_TIMEOUT].decode("latin-1") if _TIMEOUT in found else None
         head = Head(self.url, *asked, timeout, length, parser.should_keep_alive())

@@ -16,6 +16,7 @@ router = APIRouter()
 
 
 @router.get("/metrics", include_in_schema=False)
+@router.get("/monitoring/prometheus/metrics", include_in_schema=False)  # where TensorFlow Serving has it
 async def metrics(request: Request) -> Response:
     """The page, in Prometheus's text format or as OpenMetrics."""
     snapshot = request.app.state.snapshot()

@@ -65,6 +65,20 @@ def check_labels(name: str, signature: Signature) -> tuple[str, ...]:
     return labels
 
 
+def answer_tensors(response: InferenceResponse, *, labels: bool) -> Tensors:
+    """What an answer other than JSON holds: the outputs in the signature's order, or label and probability.
+
+    Raises:
+        InvalidRequest: labels are asked for, and the model is no classifier with labels.
+    """
+    signature, outputs = response.signature, response.outputs
+    if not labels:
+        return {spec.name: outputs[spec.name] for spec in signature.outputs}
+    names = np.array(check_labels(response.model, signature))
+    probabilities = outputs[signature.outputs[0].name]
+    return {"label": names[probabilities.argmax(axis=1)], "probability": probabilities.max(axis=1)}
+
+
 def example(metadata: ModelMetadata) -> dict[str, Any]:
     """A request that works as it stands, the first golden row, with the answer that the trained model gave."""
     outputs = {name: values[:1] for name, values in metadata.golden.outputs.items()}

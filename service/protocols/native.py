@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from functools import partial
 from time import perf_counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.engine import Engine
-from service.errors import NotReady, PayloadTooLarge, UnsupportedMedia
+from service.errors import NotReady
 from service.exchange import Exchange
 from service.metadata import ModelIndex
 from service.protocols import schema
-from service.protocols.answers import dump, example
+from service.protocols.answers import answer_tensors, dump, example
+from service.protocols.bodies import kind_of_answer, kind_of_body
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.json_rows import LARGE_BODY_BYTES
 from service.protocols.predict import JSON, PROTOCOL, TIMEOUT_HEADER, Predictor, Target, timeout_seconds
+from service.protocols.request_body import read_body
 
 router = APIRouter()
 
@@ -117,15 +120,18 @@ async def _predict(
 ) -> Response:
     exchange = Exchange.of(request.scope)
     exchange.protocol = PROTOCOL
-    body = await _read_body(request)
+    kind = kind_of_body(request.headers.get("content-type", JSON))
+    answer_kind = kind_of_answer(request.headers.get("accept", JSON))
+    limit = request.app.state.settings.max_body_bytes
+    body = await read_body(request, limit, may_be_compressed=False)
     exchange.received = perf_counter()
     timeout = timeout_seconds(request.headers.get(TIMEOUT_HEADER))
     target = Target(name, version, label)
     plan = predictor.plan(target)
     exchange.model, exchange.version = plan.name, plan.version
-    if labels:
-        plan.check_labels()
-    inputs = plan.decode(body) if len(body) <= LARGE_BODY_BYTES else await asyncio.to_thread(plan.decode, body)
+    plan.check_answer(answer_kind, labels=labels)
+    decode = partial(plan.decode_kind, kind, limit) if kind else plan.decode
+    inputs = decode(body) if len(body) <= LARGE_BODY_BYTES else await asyncio.to_thread(decode, body)
     exchange.decode = perf_counter() - exchange.received
     exchange.rows = len(next(iter(inputs.values())))
     with ends_with_caller(request):
@@ -133,31 +139,12 @@ async def _predict(
     exchange.version = response.version
     encoder = plan.encoder_for(response)
     began = perf_counter()
-    answer = encoder.encode(response.outputs, labels=labels)
+    if answer_kind:
+        answer = answer_kind.encode(answer_tensors(response, labels=labels))
+    else:
+        answer = encoder.encode(response.outputs, labels=labels)
     exchange.encode = perf_counter() - began
-    return Response(answer, headers=encoder.headers, media_type=JSON)
-
-
-async def _read_body(request: Request) -> bytes:
-    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if media_type != JSON:
-        raise UnsupportedMedia(
-            f"The body must be {JSON}. Received: {media_type}. With curl, add -H 'Content-Type: {JSON}'."
-        )
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise UnsupportedMedia(f"The body must not be compressed. Received: Content-Encoding: {encoding}.")
-    limit = request.app.state.settings.max_body_bytes
-    too_large = PayloadTooLarge(f"The body may have at most {limit} bytes. Send fewer rows at a time.")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
-    return bytes(body)
+    return Response(answer, headers=encoder.headers, media_type=answer_kind.media_type if answer_kind else JSON)
 
 
 def _index(item: ModelIndex) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from service.inference import InferenceRequest, InferenceResponse
 from service.metadata import ModelMetadata
 from service.metrics import Metrics, RequestMetrics
 from service.protocols.answers import AnswerEncoder, check_labels, dump, example_request
+from service.protocols.bodies import BodyKind
 from service.protocols.json_rows import LONGEST_EXAMPLE, RowsDecoder
 from service.protocols.tensors import describe
 from service.tickets import Ticket
@@ -71,6 +72,18 @@ class PredictPlan:
         """
         check_labels(self.name, self._signature)
 
+    def check_answer(self, kind: BodyKind | None, *, labels: bool) -> None:
+        """Refuses a request whose answer cannot have the form that is asked for; None is JSON.
+
+        Raises:
+            InvalidRequest: it cannot, or there are no labels.
+            UnsupportedMedia: the library for the form is missing.
+        """
+        if labels:
+            self.check_labels()
+        elif kind:
+            kind.check(self._signature.outputs)
+
     def decode(self, body: bytes) -> Tensors:
         """The tensors of a body; see `RowsDecoder` for the threads that may call this.
 
@@ -79,6 +92,19 @@ class PredictPlan:
         """
         try:
             return self._decoder.decode(body)
+        except InvalidRequest as error:
+            raise self._explained(error) from error
+
+    def decode_kind(self, kind: BodyKind, limit: int, body: bytes) -> Tensors:
+        """The tensors of a body of another kind than JSON, of which at most `limit` bytes are unpacked.
+
+        Raises:
+            InvalidRequest: as `decode`.
+            UnsupportedMedia: the library for it is missing.
+        """
+        try:
+            kind.check(self._signature.inputs)
+            return kind.decode(body, self._signature, limit)
         except InvalidRequest as error:
             raise self._explained(error) from error
 

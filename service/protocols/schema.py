@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from models.manifest import Signature
+from service.protocols.bodies import KINDS
 
 
 class PredictRequest(BaseModel):
@@ -103,14 +104,18 @@ def _error(description: str) -> dict[str, Any]:
 # Keeps FastAPI from documenting a 422 in a form of its own; a parameter that is not of its type is a 400 here.
 _ANY_OTHER = {"default": _error("Any other error, in the same form.")}
 
+# What the same path takes and gives by media type.
+_OTHER_BODIES: dict[str, Any] = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in KINDS}
+
 PREDICT: dict[str, Any] = {
     "tags": ["predict"],
     "response_model": PredictResponse,
     "responses": {
+        200: {"description": "The predictions, in the form that Accept names, else in JSON.", "content": _OTHER_BODIES},
         400: _error("The body is not what the model takes; the message says what was expected and what came."),
         404: _error("No such model or version; the message lists those that exist."),
         413: _error("The body is too large."),
-        415: _error("The body is not application/json."),
+        415: _error("The body is of a type that nothing here reads."),
         429: _error("Too many rows wait already; Retry-After says for how many seconds to wait."),
         500: _error("The model or the service failed."),
         503: _error("Nothing is loaded yet."),
@@ -128,7 +133,7 @@ PREDICT: dict[str, Any] = {
         ],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": PredictRequest.model_json_schema()}},
+            "content": {"application/json": {"schema": PredictRequest.model_json_schema()}, **_OTHER_BODIES},
         },
     },
 }

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import get_args
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from models.golden import Golden, write_golden
 from models.manifest import (
     Certificate,
     DatasetRecord,
+    DType,
     FormatRecord,
     Manifest,
     Signature,
@@ -101,12 +103,27 @@ MODELS = {
         {"x": np.ones((1, 2), np.float32)},
         _broken,
     ),
+    "half_plus_two": FakeModel(
+        Signature(inputs=(spec("x", "float32"),), outputs=(spec("y", "float32"),)),
+        {"x": np.array([1.0, 2.0], np.float32)},
+        lambda inputs, factor: {"y": inputs["x"] * np.float32(0.5) + factor},
+    ),
     "images": takes_and_gives("float32", None, 2, 1, rows=[[[[1.0], [2.0]]], [[[3.0], [4.0]]]]),
     "scalars": takes_and_gives("float32", rows=[1.5, -2.0]),
     "counts": takes_and_gives("int32", 2, rows=[[1, -2]]),
     "ids": takes_and_gives("uint64", rows=[0, 2**64 - 1]),
     "flags": takes_and_gives("bool", 2, rows=[[True, False]]),
     "wide": takes_and_gives("float32", 500, rows=[[0.25] * 500]),
+    "halves": takes_and_gives("float16", 2, rows=[[0.5, 2.0]]),
+    "image_bytes": FakeModel(
+        Signature(inputs=(spec("x", "string"),), outputs=(spec("y_bytes", "string"),)),
+        {"x": np.array(["pixels"])},
+        lambda inputs, factor: {"y_bytes": inputs["x"]},
+    ),
+    **{
+        f"echo-{dtype}": takes_and_gives(dtype, 2, rows=[["a", "b"] if dtype == "string" else [0, 1]])
+        for dtype in get_args(DType)
+    },
     "words": takes_and_gives("string", 2, rows=[["alpha", "βeta"]]),
 }
 

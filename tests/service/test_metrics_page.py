@@ -43,6 +43,12 @@ def test_page_is_prometheus_text_or_openmetrics_as_asked(client: TestClient) -> 
     assert {"layerserve_requests", "layerserve_request_seconds"} <= names[0] & names[1]
 
 
+def test_page_is_where_tensorflow_serving_has_it_and_counts_its_protocol(client: TestClient) -> None:
+    assert client.post("/v1/models/demo:predict", json=BODY).status_code == 200
+    assert sample(client, "layerserve_requests_total", model="demo", version="1", protocol="tfs", status="200") == 1
+    assert client.get("/monitoring/prometheus/metrics").text.startswith("# HELP layerserve_")
+
+
 def test_request_is_on_the_page_with_its_phases(client: TestClient) -> None:
     client.post("/predict", json=BODY)
     found = samples(client)

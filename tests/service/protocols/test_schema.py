@@ -45,7 +45,16 @@ def test_document_is_valid_openapi_and_refers_to_nothing_missing(document: dict[
 
 
 def test_document_lists_every_endpoint(document: dict[str, Any]) -> None:
-    assert list(document["paths"]) == [*PREDICT_PATHS, "/models", "/models/{name}", "/health/live", "/health/ready"]
+    native = [*PREDICT_PATHS, "/models", "/models/{name}", "/health/live", "/health/ready"]
+    assert [path for path in document["paths"] if path != "/" and not path.startswith("/v1/")] == native
+
+
+def test_document_lists_every_path_of_tensorflow_serving(document: dict[str, Any]) -> None:
+    models = [f"/v1/models/{{name}}{which}" for which in ("", "/versions/{version}", "/labels/{label}")]
+    questions = [f"{model}{tail}" for model in models for tail in ("", "/metadata")]
+    verbs = [f"{model}:{verb}" for model in models for verb in ("predict", "classify", "regress")]
+    listed = {path for path in document["paths"] if path.startswith("/v1/")}
+    assert listed == {"/v1/models", *questions, *verbs}
 
 
 @pytest.mark.parametrize("path", PREDICT_PATHS)
@@ -68,6 +77,16 @@ def test_documented_example_works_as_it_stands(client: TestClient, document: dic
     values = {p["name"]: p["example"] for p in operation["parameters"] if p["in"] == "path"}
     response = client.post(path.format(**values), json=example)
     assert (response.status_code, response.json()["predictions"]) == (200, [[2.0, 4.0]])
+
+
+@pytest.mark.parametrize("path", ["/v1/models/{name}:predict", "/v1/models/{name}/versions/{version}:predict"])
+def test_example_of_tensorflow_serving_works_as_it_stands(
+    client: TestClient, document: dict[str, Any], path: str
+) -> None:
+    operation = document["paths"][path]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    response = client.post(path.format(name="demo", version=1), json=content["example"])
+    assert response.json() == operation["responses"]["200"]["content"]["application/json"]["example"]
 
 
 @pytest.mark.parametrize(

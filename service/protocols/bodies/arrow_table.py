@@ -1,0 +1,144 @@
+"""Arrow's IPC stream: a column for each input, with lists of one length where a row has several values.
+
+Compressed streams are refused, since pyarrow cannot be told how much it may unpack, and so are types that take no bytes
+for a row.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from models.manifest import Signature, Tensors, TensorSpec, null_of
+from service.errors import InvalidRequest
+from service.protocols.bodies.fitting import check_filled, check_names, fit
+from service.protocols.tensors import decode as decode_values
+
+_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+_MAX_NDIM = 64
+_MAX_TEXT_BYTES = 256 * 2**20
+
+
+def decode(body: bytes, signature: Signature, limit: int) -> Tensors:  # noqa: ARG001 - nothing is unpacked
+    """The column of each input."""
+    try:
+        _check_uncompressed(body)
+        table = pa.ipc.open_stream(pa.py_buffer(body)).read_all()
+        table.validate(full=True)  # that its offsets stay within its bytes, and its text is UTF-8
+        check_names([spec.name for spec in signature.inputs], table.column_names)
+        return {spec.name: _column(spec, table.column(spec.name).combine_chunks()) for spec in signature.inputs}
+    except (pa.ArrowException, OSError, ValueError, KeyError, struct.error) as error:
+        message = str(error).partition("\n")[0][:200]
+        raise InvalidRequest(f"The body is not a sound Arrow IPC stream: {message}.") from error
+
+
+def encode(tensors: Tensors) -> bytes:
+    """A record batch with a column for each output, of lists of fixed length where a row has several values."""
+    batch = pa.record_batch({name: _array(values) for name, values in tensors.items()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _array(values: np.ndarray) -> Any:
+    contiguous = np.ascontiguousarray(values).reshape(-1)
+    # From an array of strings, pyarrow would take each only up to its first NUL.
+    flat = pa.array(contiguous.tolist(), pa.string()) if contiguous.dtype.kind == "U" else pa.array(contiguous)
+    for size in reversed(values.shape[1:]):
+        flat = pa.FixedSizeListArray.from_arrays(flat, size)
+    return flat
+
+
+def _column(spec: TensorSpec, column: Any) -> np.ndarray:
+    sizes = [len(column)]
+    while _is_list(column.type) and len(sizes) < _MAX_NDIM:
+        if column.null_count:
+            raise InvalidRequest(f"Input `{spec.name}` must hold no null in place of a list.")
+        sizes.append(_length(spec, column))
+        column = column.flatten()
+    check_filled(spec, tuple(sizes))
+    if column.null_count and not spec.nullable:
+        raise InvalidRequest(f"Input `{spec.name}` must hold no null.")
+    return _values(spec, column).reshape(sizes)
+
+
+def _is_list(kind: Any) -> bool:
+    return any(is_it(kind) for is_it in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+
+
+def _length(spec: TensorSpec, column: Any) -> int:
+    """The one length of all lists of a column."""
+    if pa.types.is_fixed_size_list(column.type):
+        return int(column.type.list_size)
+    lengths = np.unique(np.diff(column.offsets.to_numpy()))
+    if len(lengths) > 1:
+        raise InvalidRequest(f"Input `{spec.name}` must hold rows of one shape. Received: lists of several lengths.")
+    return int(lengths[0]) if len(lengths) else 0
+
+
+def _values(spec: TensorSpec, column: Any) -> np.ndarray:
+    kind = column.type
+    if pa.types.is_dictionary(kind) and _is_text(kind.value_type):
+        longest = max(map(len, column.dictionary.to_pylist()), default=0)
+        if longest * len(column) * 4 > _MAX_TEXT_BYTES:
+            raise InvalidRequest(
+                f"Input `{spec.name}` is too large: {len(column)} strings of up to {longest} characters."
+            )
+        column, kind = column.dictionary_decode(), kind.value_type
+    if _is_text(kind):
+        if spec.dtype != "string":
+            raise InvalidRequest(f"Input `{spec.name}` must be {spec.dtype}. Received: string.")
+        return decode_values(spec, column.to_pylist()) if len(column) else np.empty(0, np.str_)
+    if pa.types.is_boolean(kind) and spec.nullable and spec.dtype == "int8":
+        column = column.cast(pa.int8())
+    elif not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise InvalidRequest(f"Input `{spec.name}` must be {spec.dtype}. Received: {kind}.")
+    if not column.null_count:
+        return fit(spec, column.to_numpy(zero_copy_only=False))
+    is_null = column.is_null().to_numpy(zero_copy_only=False)
+    filler = False if pa.types.is_boolean(column.type) else 0
+    values = fit(spec, column.fill_null(filler).to_numpy(zero_copy_only=False))
+    return np.where(is_null, np.array(null_of(spec.dtype), values.dtype), values)
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _check_uncompressed(body: bytes) -> None:
+    for message in pa.ipc.MessageReader.open_stream(pa.py_buffer(body)):
+        if _is_compressed(message.metadata.to_pybytes()):
+            raise InvalidRequest("The record batches must not be compressed.")
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether a message's batch is, by Arrow's format/Message.fbs, for which pyarrow has no question."""
+    message = _target(metadata, 0)
+    kind, header = _field(metadata, message, 1), _field(metadata, message, 2)
+    if not header or metadata[kind] not in {_DICTIONARY_BATCH, _RECORD_BATCH}:
+        return False
+    batch = _target(metadata, header)
+    if metadata[kind] == _DICTIONARY_BATCH:
+        batch = _target(metadata, _field(metadata, batch, 1))
+    return _field(metadata, batch, 3) != 0
+
+
+def _target(buffer: bytes, place: int) -> int:
+    """Where the FlatBuffers table is that `place` points to."""
+    (offset,) = struct.unpack_from("<I", buffer, place)
+    return place + int(offset)
+
+
+def _field(buffer: bytes, table: int, index: int) -> int:
+    """Where a field of a FlatBuffers table is; 0 where it is left out."""
+    (to_layout,) = struct.unpack_from("<i", buffer, table)
+    (size,) = struct.unpack_from("<H", buffer, table - to_layout)
+    if 4 + 2 * index >= size:
+        return 0
+    (offset,) = struct.unpack_from("<H", buffer, table - to_layout + 4 + 2 * index)
+    return table + int(offset) if offset else 0
