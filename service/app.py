@@ -17,11 +17,12 @@ from service import errors
 from service.engine import Engine
 from service.errors import ServiceError
 from service.limits import Limits
-from service.protocols import native
+from service.protocols import native, v2, v2_repository
 from service.repository import LoadRuntime, ModelRepository
 from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
 from service.settings import Settings
+from service.statistics import Statistics
 
 _DESCRIPTION = "Keras models on your own layers, each checked against its golden answers before it serves."
 
@@ -37,6 +38,8 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
     def load_chosen(artifact: Artifact, golden: Golden) -> Selection:
         return choose(artifact, golden, settings.runtime_of(artifact.manifest.name), settings.layers)
 
+    statistics = Statistics()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = Engine(
@@ -50,6 +53,7 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
                 request_timeout=settings.request_timeout,
                 threads=available_cores(),
             ),
+            on_batch=statistics.on_batch,
         )
         app.state.engine = engine
         await engine.start()
@@ -58,8 +62,9 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
 
     # /docs brings its own scripts, so the page needs no internet and no third party learns of its use.
     app = FastAPIOffline(title="Layerserve", description=_DESCRIPTION, lifespan=lifespan)
-    app.state.settings = settings
-    app.include_router(native.router)
+    app.state.settings, app.state.statistics = settings, statistics
+    for door in (native, v2, v2_repository):
+        app.include_router(door.router)
     errors.install(app)
     app.openapi = _with_examples(app, app.openapi)  # type: ignore[method-assign] # FastAPI's documented way
     return app

@@ -12,7 +12,7 @@ from functools import partial
 from models.golden import Golden
 from models.manifest import Signature
 from service.batching import Closed
-from service.errors import NotFound, NotReady, ServiceError
+from service.errors import InvalidRequest, NotFound, NotReady, ServiceError
 from service.inference import InferenceRequest, InferenceResponse
 from service.limits import Limits
 from service.queues import OnBatch, Queues
@@ -87,6 +87,30 @@ class Engine:
     def reload(self) -> None:
         """Looks at the disk now instead of at the next interval."""
         self._reload.set()
+
+    async def load(self, name: str) -> None:
+        """Looks at the disk now, and returns once the version of `name` that should serve does; ends `unload`.
+
+        Raises:
+            NotFound: there is no such model.
+            InvalidRequest: its version cannot be served. The one before it goes on serving.
+        """
+        self._repository.allow(name)
+        await self._reconcile()
+        self.describe(name)
+        problem = self._repository.problem(name)
+        if problem:
+            raise InvalidRequest(problem)
+
+    async def unload(self, name: str) -> None:
+        """Lets go of a model, in this process, until `load` or a restart; requests in flight are still answered.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        self.describe(name)
+        self._repository.forbid(name)
+        await self._reconcile()
 
     def drain(self) -> None:
         """Makes `unready_reason` say so, for good; requests are still answered."""
@@ -195,10 +219,9 @@ class Engine:
         return {(model.artifact.manifest.name, model.version): self._queues.rows(model) for model in models}
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                await loop.run_in_executor(self._loader, self._repository.reconcile)
+                await self._reconcile()
             except OSError:
                 _log.exception("The artifacts folder cannot be read; what is loaded goes on serving.")
             self._has_reconciled = True
@@ -207,6 +230,9 @@ class Engine:
             except TimeoutError:
                 continue
             self._reload.clear()
+
+    async def _reconcile(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._loader, self._repository.reconcile)
 
     def _find(self, name: str | None, version: int | None) -> LoadedModel:
         chosen = name or self.default_model()

@@ -2,10 +2,12 @@
 
     ServiceError            500  our fault
     ├── InvalidRequest      400  the body is not what the model takes
+    ├── NotAllowed          403  the settings do not allow it
     ├── NotFound            404  no such model, version or page
     ├── PayloadTooLarge     413
     ├── UnsupportedMedia    415
     ├── QueueFull           429  more rows wait than the settings allow
+    ├── NotSupported        501  part of a protocol that is not offered
     ├── NotReady            503  loading, draining, or no version can be served
     └── DeadlineExceeded    504  not answered within the time that the caller or the settings allow
 
@@ -39,6 +41,12 @@ class InvalidRequest(ServiceError):  # noqa: N818 - the caller's mistake, named 
     status = 400
 
 
+class NotAllowed(ServiceError):  # noqa: N818
+    """The settings do not allow it. The message names the one that would."""
+
+    status = 403
+
+
 class NotFound(ServiceError):  # noqa: N818
     """There is no such model, version or page. The message lists those that exist."""
 
@@ -67,6 +75,12 @@ class QueueFull(ServiceError):  # noqa: N818
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.headers = {"retry-after": str(retry_after)}
+
+
+class NotSupported(ServiceError):  # noqa: N818
+    """A part of a protocol that is not offered here."""
+
+    status = 501
 
 
 class NotReady(ServiceError):  # noqa: N818
@@ -99,7 +113,7 @@ def install(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
     if error.status >= 500:
-        level = logging.INFO if isinstance(error, NotReady | DeadlineExceeded) else logging.ERROR
+        level = logging.INFO if isinstance(error, NotSupported | NotReady | DeadlineExceeded) else logging.ERROR
         # Quoted, since a client chose part of it and a line break would look like another event.
         _log.log(level, "%s %r: %d %r", request.method, request.scope["path"], error.status, str(error))
     return render(error.status, str(error), error.headers)

@@ -103,6 +103,7 @@ class ModelRepository:
         self._store = store
         self._load_runtime = load_runtime
         self._slots: dict[str, _Slot] = {}
+        self._unloaded: set[str] = set()
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -145,6 +146,14 @@ class ModelRepository:
         if last:
             _close(model)
 
+    def allow(self, name: str) -> None:
+        """Ends `forbid`."""
+        self._unloaded.discard(name)
+
+    def forbid(self, name: str) -> None:
+        """Lets `reconcile` serve no version of `name`, whatever is on disk, until `allow` or a restart."""
+        self._unloaded.add(name)
+
     def reconcile(self) -> None:
         """Makes memory match the disk. A model that fails leaves the others, and its own old version, as they are."""
         if not self._store.root.is_dir() and self._slots:
@@ -172,6 +181,11 @@ class ModelRepository:
         self._slots = {}
 
     def _reconcile_model(self, name: str, slot: _Slot) -> None:
+        if name in self._unloaded:
+            slot.statuses = {version: VersionStatus(State.UNAVAILABLE, "unloaded") for version in slot.statuses}
+            slot.problem = f"`{name}` has been unloaded. Load it again, or restart the service."
+            self._swap(slot, None)
+            return
         try:
             wanted, pinned = self._store.desired(name), self._store.pinned(name) is not None
         except ArtifactError as error:

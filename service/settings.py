@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     drain_timeout: float = Field(
         20.0, ge=0, le=3600, description="Seconds that requests in flight have to finish after that."
     )
+    control_api: bool = Field(
+        False, description="Whether callers may load and unload models (/v2/repository/models/{name}/load)."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     def runtime_of(self, model: str) -> str:
