@@ -14,6 +14,7 @@ from service.protocols.tensors import describe
 
 _MAX_NDIM = 32
 _LARGEST_SIZE = 2**31 - 1
+_MOST_VALUES = 2**40
 _MICROSECONDS = 1e-6
 
 Parameters = dict[str, Any]
@@ -162,6 +163,8 @@ def _shape(name: str, shape: Any) -> tuple[int, ...]:
             f"`shape` of input `{name}` must be a list of at most {_MAX_NDIM} sizes from 0 to {_LARGEST_SIZE}. "
             f"Received: {describe_list(shape)}."
         )
+    if math.prod(max(size, 1) for size in shape) > _MOST_VALUES:  # which NumPy minds even where one of them is 0
+        raise InvalidRequest(f"Input `{name}` must have a shape of fewer values. Received: {describe_list(shape)}.")
     return tuple(shape)
 
 
