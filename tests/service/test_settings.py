@@ -31,6 +31,7 @@ def test_defaults_suit_a_laptop() -> None:
         ("request_timeout", "2", 2.0),
         ("drain_delay", "5", 5.0),
         ("drain_timeout", "30", 30.0),
+        ("control_api", "true", True),
         ("log_level", "debug", "debug"),
     ],
 )
