@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from models.command_line import parse
 from service.settings import Settings
 
+SWITCHES = {"control_api"}
+
 
 def test_defaults_suit_a_laptop() -> None:
     settings = parse(Settings, [])
@@ -31,7 +33,6 @@ def test_defaults_suit_a_laptop() -> None:
         ("request_timeout", "2", 2.0),
         ("drain_delay", "5", 5.0),
         ("drain_timeout", "30", 30.0),
-        ("control_api", "true", True),
         ("log_level", "debug", "debug"),
     ],
 )
@@ -46,7 +47,17 @@ def test_every_setting_comes_from_the_environment_or_a_flag(
 
 def test_table_above_names_every_setting() -> None:
     marks = test_every_setting_comes_from_the_environment_or_a_flag.pytestmark
-    assert {row[0] for row in marks[0].args[1]} == set(Settings.model_fields)
+    assert {row[0] for row in marks[0].args[1]} == set(Settings.model_fields) - SWITCHES
+
+
+@pytest.mark.parametrize("name", sorted(SWITCHES))
+def test_switch_is_a_flag_or_a_word_in_the_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    flag = name.replace("_", "-")
+    values = [getattr(parse(Settings, [argument]), name) for argument in (f"--{flag}", f"--no-{flag}")]
+    for word in ("true", "false"):
+        monkeypatch.setenv(f"LAYERSERVE_{name.upper()}", word)
+        values.append(getattr(parse(Settings, []), name))
+    assert values == [True, False, True, False]
 
 
 def test_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
