@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -23,6 +23,9 @@ from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
 from service.settings import Settings
 from service.statistics import Statistics
+
+if TYPE_CHECKING:
+    from service.grpc_server import GrpcServer
 
 _DESCRIPTION = "Keras models on your own layers, each checked against its golden answers before it serves."
 
@@ -57,7 +60,10 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
         )
         app.state.engine = engine
         await engine.start()
+        app.state.grpc = await _start_grpc(settings, engine, statistics) if settings.grpc_port else None
         yield
+        if app.state.grpc:
+            await app.state.grpc.stop()
         await engine.stop()
 
     # /docs brings its own scripts, so the page needs no internet and no third party learns of its use.
@@ -68,6 +74,23 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
     errors.install(app)
     app.openapi = _with_examples(app, app.openapi)  # type: ignore[method-assign] # FastAPI's documented way
     return app
+
+
+async def _start_grpc(settings: Settings, engine: Engine, statistics: Statistics) -> GrpcServer:
+    # Imported here, since its packages are an extra.
+    from service.grpc_server import GrpcServer  # noqa: PLC0415
+    from service.protocols import v2_grpc  # noqa: PLC0415
+
+    inference = v2_grpc.InferenceService(
+        engine,
+        statistics,
+        max_batch_size=settings.max_batch_size,
+        max_queue_delay_ms=settings.max_queue_delay_ms,
+        may_control=settings.control_api,
+    )
+    server = GrpcServer(settings, engine, {v2_grpc.SERVICE: inference.register})
+    await server.start()
+    return server
 
 
 def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:

@@ -7,6 +7,7 @@ and a second signal ends at once; both end with another code. SIGHUP looks at th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -79,7 +80,13 @@ class Server(uvicorn.Server):
         watchdog = threading.Timer(self._drain_timeout + _GRACE_SECONDS, _end_now, (1, message))
         watchdog.daemon = True  # never cancelled: the interpreter's own exit would wait for the hanging thread, too
         watchdog.start()
+        grpc = getattr(self._app.state, "grpc", None)
+        stopping = (
+            asyncio.create_task(grpc.stop()) if grpc else None
+        )  # drains beside HTTP; the application waits for it
         await super().shutdown(sockets)
+        if stopping:
+            await stopping
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; says whether to stop listening."""

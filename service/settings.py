@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,8 @@ from pydantic_settings import BaseSettings
 from models.command_line import Names, program_config, split
 from models.manifest import ModelName
 from service.runtimes import AUTO, RUNTIMES
+
+_GRPC_PACKAGES = ("grpc", "grpc_health", "grpc_reflection", "tritonclient")
 
 
 def _runtimes(text: str) -> list[tuple[str, str]]:
@@ -34,6 +37,15 @@ RuntimeChoice = Annotated[str, AfterValidator(_check_runtimes)]
 """A runtime for all models, and others for single ones (`churn=onnx`), with commas between."""
 
 
+def _check_grpc(port: int) -> int:
+    missing = [name for name in _GRPC_PACKAGES if port and find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"gRPC needs packages that are not installed: pip install 'layerserve[grpc]'. Received: {port}"
+        )
+    return port
+
+
 class Settings(BaseSettings):
     """Serves published models over HTTP. Each option is also LAYERSERVE_<NAME> in the environment."""
 
@@ -53,6 +65,9 @@ class Settings(BaseSettings):
         "127.0.0.1", min_length=1, description="Address to listen on. 0.0.0.0 is every address of the machine."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
+    grpc_port: Annotated[int, AfterValidator(_check_grpc)] = Field(
+        0, ge=0, le=65535, description="Port for gRPC (needs the extra `grpc`); 0 is none, and no gRPC."
+    )
     reload_interval: float = Field(
         5.0, gt=0, le=86400, description="Seconds between looks at the folder for a new, pinned or withdrawn version."
     )

@@ -24,6 +24,7 @@ from service.protocols.v2_infer import (
     decode_inputs,
     infer,
     raw_input,
+    split_binary,
     version_number,
 )
 from service.protocols.v2_request import InferMessage, parse_message, read_json
@@ -181,7 +182,8 @@ def _decode(metadata: ModelMetadata, body: Body) -> tuple[InferMessage, Tensors]
         message = InferMessage(None, [tensor], None, is_binary=True, timeout=None)
     else:
         message = parse_message(read_json(body.json))
-    return message, decode_inputs(metadata.signature, message.inputs, body.tensors)
+    pieces = split_binary(message.inputs, body.tensors)
+    return message, decode_inputs(metadata.signature, message.inputs, pieces)
 
 
 def _encode(head: dict[str, Any], outputs: list[OutputTensor]) -> tuple[bytes, list[bytes | memoryview] | None]:

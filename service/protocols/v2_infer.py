@@ -5,7 +5,8 @@ What the REST and the gRPC door have in common is here; how bytes lie in a messa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,26 +47,37 @@ def version_number(version: str | None) -> int | None:
     raise NotFound(f"A version is a number. Received: {describe(version)}.")
 
 
-def decode_inputs(signature: Signature, tensors: Sequence[InputTensor], binary: memoryview) -> Tensors:
-    """The arrays of a request; `binary` holds the bytes of those tensors that are raw, in their order.
+def split_binary(tensors: Sequence[InputTensor], binary: memoryview) -> list[memoryview]:
+    """The bytes of each tensor that is raw.
 
     Raises:
-        InvalidRequest: a tensor is not what the signature says, or there are more bytes or fewer.
+        InvalidRequest: there are more bytes than the tensors have, or fewer.
     """
-    total = sum(tensor.size for tensor in tensors)
-    if total != len(binary):
-        raise InvalidRequest(f"The sizes of the binary inputs must add up to {len(binary)} bytes. Received: {total}.")
+    sizes = [tensor.size for tensor in tensors if tensor.data is None]
+    if sum(sizes) != len(binary):
+        raise InvalidRequest(
+            f"The sizes of the binary inputs must add up to {len(binary)} bytes. Received: {sum(sizes)}."
+        )
+    ends = list(accumulate(sizes, initial=0))
+    return [binary[start:end] for start, end in pairwise(ends)]
+
+
+def decode_inputs(signature: Signature, tensors: Sequence[InputTensor], pieces: Iterable[memoryview]) -> Tensors:
+    """The arrays of a request; `pieces` are the bytes of those tensors that are raw, in their order.
+
+    Raises:
+        InvalidRequest: a tensor is not what the signature says.
+    """
     specs = {spec.name: spec for spec in signature.inputs}
+    remaining = iter(pieces)
     inputs: Tensors = {}
-    start = 0
     for tensor in tensors:
         spec = specs.get(tensor.name)
         if spec is None:
             raise InvalidRequest(f"There is no input {describe(tensor.name)}. The inputs are {_listed(list(specs))}.")
         check_datatype(spec, tensor)
         if tensor.data is None:
-            inputs[tensor.name] = from_bytes(spec, tensor, binary[start : start + tensor.size])
-            start += tensor.size
+            inputs[tensor.name] = from_bytes(spec, tensor, next(remaining))
         else:
             inputs[tensor.name] = from_json(spec, tensor)
     return inputs

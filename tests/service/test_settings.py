@@ -25,6 +25,7 @@ def test_defaults_suit_a_laptop() -> None:
         ("default_model", "digits", "digits"),
         ("host", "0.0.0.0", "0.0.0.0"),
         ("port", "9000", 9000),
+        ("grpc_port", "9001", 9001),
         ("reload_interval", "0.5", 0.5),
         ("max_body_bytes", "1000", 1000),
         ("max_batch_size", "8", 8),
