@@ -34,7 +34,11 @@ class GrpcServer:
 
     def __init__(self, settings: Settings, engine: Engine, doors: Mapping[str, Register]) -> None:
         self._settings = settings
-        options = [("grpc.max_receive_message_length", settings.max_body_bytes), ("grpc.max_send_message_length", -1)]
+        options = [
+            ("grpc.max_receive_message_length", settings.max_body_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),  # else another service on the port would get some of the calls, unnoticed
+        ]
         self._server = grpc.aio.server(options=options, interceptors=[_Errors()])
         for register in doors.values():
             register(self._server)

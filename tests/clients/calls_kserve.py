@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import numpy as np
 import pytest
-from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
 ROWS = np.array([[1, 2], [3, 4]], np.float32)
 
@@ -67,3 +67,17 @@ def test_error_is_read_by_the_client(address: str) -> None:
             await client.infer(f"http://{address}", sent, model_name="scale")
 
     call(action)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_grpc(grpc_address: str, binary: bool) -> None:
+    async def calls() -> None:
+        async with InferenceGRPCClient(grpc_address) as client:
+            assert await client.is_server_live()
+            assert await client.is_server_ready()
+            assert await client.is_model_ready("scale")
+            response = await client.infer(request(ROWS, binary=binary))
+            np.testing.assert_array_equal(response.outputs[0].as_numpy(), ROWS * 2)
+            assert response.id == "7"
+
+    asyncio.run(calls())

@@ -1,3 +1,5 @@
+"""Over REST alone: mlserver 1.7.1 lists gRPC among its transports and refuses it ("not yet supported")."""
+
 from __future__ import annotations
 
 import json
@@ -10,7 +12,7 @@ import pytest
 REQUEST = {"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
 
 
-@pytest.mark.parametrize("flags", [(), ("--binary-data",)])
+@pytest.mark.parametrize("flags", [(), ("--binary-data",), ("--batch-size", "2")])
 def test_infer_command(address: str, tmp_path: Path, flags: tuple[str, ...]) -> None:
     given, found = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     given.write_text(f"{json.dumps(REQUEST)}\n" * 3)

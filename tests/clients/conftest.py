@@ -14,3 +14,9 @@ import pytest
 def address() -> str:
     """Host and port of the server, over HTTP."""
     return os.environ["TEST_ADDRESS"]
+
+
+@pytest.fixture
+def grpc_address() -> str:
+    """The same over gRPC."""
+    return os.environ["TEST_GRPC_ADDRESS"]
