@@ -81,9 +81,7 @@ class Server(uvicorn.Server):
         watchdog.daemon = True  # never cancelled: the interpreter's own exit would wait for the hanging thread, too
         watchdog.start()
         grpc = getattr(self._app.state, "grpc", None)
-        stopping = (
-            asyncio.create_task(grpc.stop()) if grpc else None
-        )  # drains beside HTTP; the application waits for it
+        stopping = asyncio.create_task(grpc.stop()) if grpc else None  # beside HTTP, in the same time
         await super().shutdown(sockets)
         if stopping:
             await stopping

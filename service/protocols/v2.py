@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from models.manifest import Tensors
 from service.engine import Engine, ModelMetadata
-from service.errors import InvalidRequest, NotReady, ServiceError
+from service.errors import InvalidRequest, NotReady
 from service.inference import InferenceRequest
 from service.protocols import v2_models
 from service.protocols.hanging_up import ends_with_caller
@@ -142,7 +142,7 @@ async def infer_model(
     began = time.perf_counter()
     try:
         return await _infer(request, engine, metadata, body, counted)
-    except ServiceError:
+    except Exception:
         counted.failed.add(time.perf_counter() - began)
         raise
 

@@ -154,7 +154,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
         began = time.perf_counter()
         try:
             return await self._infer(request, metadata, counted, remaining)
-        except ServiceError:
+        except Exception:
             counted.failed.add(time.perf_counter() - began)
             raise
 

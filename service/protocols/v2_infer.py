@@ -5,6 +5,7 @@ What the REST and the gRPC door have in common is here; how bytes lie in a messa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -155,7 +156,7 @@ def choose_outputs(response: InferenceResponse, choices: Sequence[OutputChoice])
 def _best(response: InferenceResponse, choice: OutputChoice) -> np.ndarray:
     """The largest values of each row as `value:index:label`, the label where there is one."""
     values = response.outputs[choice.name]
-    rows = values.reshape(len(values), -1) if values.size else values.reshape(len(values), 0)
+    rows = values.reshape(len(values), math.prod(values.shape[1:]))
     best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, : choice.classes]
     labels = response.signature.labels
     has_labels = labels is not None and len(labels) == rows.shape[1]

@@ -65,9 +65,18 @@ def read_json(text: bytes | bytearray | memoryview) -> Any:
         if not error.doc[error.pos :].lstrip("-").startswith(("NaN", "Inf")):
             raise InvalidRequest(f"The body is not JSON: {error}.") from error
     try:
-        return json.loads(bytes(text))
+        document = json.loads(bytes(text).decode(), parse_float=_finite)
+        json.dumps(document, ensure_ascii=False).encode()  # fails on half a surrogate pair, as orjson does
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The body is not JSON: {error}.") from error
+    return document
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number is too large")
+    return value
 
 
 def parse_message(document: Any) -> InferMessage:

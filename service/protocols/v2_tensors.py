@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.manifest import DType, TensorSpec, null_of
-from service.errors import InvalidRequest, ServiceError
+from service.errors import InvalidRequest
 from service.protocols.datatypes import BFLOAT16, OF_DTYPE, OF_V2, widen_bfloat16
 from service.protocols.tensors import describe, to_strings
 from service.protocols.v2_request import InputTensor
@@ -111,12 +111,12 @@ def to_json(name: str, dtype: DType, values: np.ndarray) -> Any:
     """A flat list as orjson takes it, which writes NaN as null.
 
     Raises:
-        ServiceError: there is an infinity among the values.
+        InvalidRequest: there is an infinity among the values.
     """
     if dtype == "string":
         return values.ravel().tolist()
     if values.dtype.kind == "f" and np.isinf(values).any():
-        raise ServiceError(
+        raise InvalidRequest(
             f"The model answered with Infinity in `{name}`, which JSON cannot carry. "
             "Ask for the output as bytes: `binary_data`."
         )

@@ -244,6 +244,13 @@ def test_more_classes_than_there_are_give_all_without_labels_too(client_of: Call
     assert answer(client_of("counts"), {"inputs": inputs, "outputs": outputs})["outputs"][0]["data"] == ["7:1", "-3:0"]
 
 
+def test_classes_of_no_rows_are_none(client_of: Callable[..., TestClient]) -> None:
+    outputs = [{"name": "y", "parameters": {"classification": 1}}]
+    inputs = [as_json("x", np.zeros((0, 2), np.int32))]
+    found = answer(client_of("counts"), {"inputs": inputs, "outputs": outputs})["outputs"][0]
+    assert (found["datatype"], found["shape"], found["data"]) == ("BYTES", [0, 1], [])
+
+
 def test_output_without_classes_is_refused(client_of: Callable[..., TestClient]) -> None:
     client = client_of("scalars")
     response = ask(client, [as_json("x", ROWS[0])], outputs=[{"name": "y", "parameters": {"classification": 1}}])
@@ -276,7 +283,7 @@ def test_nan_is_null_in_json_and_infinity_must_be_asked_for_in_bytes(client_of: 
     body, headers = binary_body({"x": values})
     assert client.post(INFER, content=body, headers=headers).json()["outputs"][0]["data"] == [None, 1.0]
     body, headers = binary_body({"x": values * np.inf})
-    assert "Ask for the output as bytes" in error(client.post(INFER, content=body, headers=headers), 500)
+    assert "Ask for the output as bytes" in error(client.post(INFER, content=body, headers=headers))
 
 
 def test_statistics_count_rows_runs_and_failures(client: TestClient) -> None:

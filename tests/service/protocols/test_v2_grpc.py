@@ -285,7 +285,7 @@ def test_parameter_and_deadline_limit_the_time(stub: Any) -> None:
     assert failure(lambda: stub.ModelInfer(asked))[0] == "DEADLINE_EXCEEDED"
 
 
-def test_cancelled_request_never_reaches_the_runtime(app: FastAPI, stub: Any, runtimes: FakeRuntimes) -> None:
+def test_cancelled_and_late_requests_never_reach_the_runtime(app: FastAPI, stub: Any, runtimes: FakeRuntimes) -> None:
     runtime = runtimes.loaded[MODELS.index("held")]
     runtime.hold()
     started = runtime.times_started + available_cores()
@@ -296,11 +296,13 @@ def test_cancelled_request_never_reaches_the_runtime(app: FastAPI, stub: Any, ru
         queued: dict[tuple[str, int], int] = app.state.engine.queued_rows()
         return queued["held", 1] == rows
 
-    for leave in (lambda call: call.cancel(), lambda call: failure(call.result)):
-        waiting = stub.ModelInfer.future(request(np.ones((5, 2), np.float32), "held"), timeout=1)
-        wait_until(lambda: waits_for_a_thread(5))
-        leave(waiting)
-        wait_until(lambda: waits_for_a_thread(0))
+    waiting = stub.ModelInfer.future(request(np.ones((5, 2), np.float32), "held"))
+    wait_until(lambda: waits_for_a_thread(5))
+    waiting.cancel()
+    wait_until(lambda: waits_for_a_thread(0))
+    late = request(np.ones((5, 2), np.float32), "held")
+    assert failure(lambda: stub.ModelInfer(late, timeout=0.2))[0] == "DEADLINE_EXCEEDED"
+    wait_until(lambda: waits_for_a_thread(0))
     runtime.release()
     assert [array(call.result()).tolist() for call in running] == [[[2, 4], [6, 8]]] * available_cores()
     assert 5 not in runtime.batch_sizes

@@ -142,6 +142,20 @@ def test_names_of_odd_characters(client: TestClient, part: str) -> None:
     assert refused(client, json.dumps({"inputs": [GOOD], "outputs": [{"name": part}]}))
 
 
+@pytest.mark.parametrize("escape", ["\\ud800", "\\udc80x"])
+def test_half_a_character_beside_a_nan(client: TestClient, escape: str) -> None:
+    for content in (f'"id": "{escape}", "inputs": []', f'"inputs": [{{"name": "{escape}", "shape": 1}}]'):
+        assert refused(client, f'{{{content}, "x": NaN}}').startswith("The body is not JSON:")
+
+
+@pytest.mark.parametrize("number", ["1e400", "9" * 400, "9" * 5000, "-Infinity1"])
+def test_number_that_is_too_large(client: TestClient, number: str) -> None:
+    status = 413 if len(number) > LIMIT else 400
+    for other in ("1", "NaN"):
+        text = f'{{"inputs": [{{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [{other}, {number}]}}]}}'
+        assert refused(client, text, status)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
