@@ -65,7 +65,7 @@ image: ## Build the container image (IMAGE=name:tag)
 lock: setup ## Lock the newest packages that pyproject.toml allows, with hashes
 	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra dev --output-file requirements/dev.txt
 	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra export --constraint requirements/dev.txt --no-annotate --output-file requirements/export.txt
-	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra keras --constraint requirements/dev.txt --no-annotate --output-file requirements/serve.txt
+	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra keras --extra slim --constraint requirements/dev.txt --no-annotate --output-file requirements/serve.txt
 	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra slim --constraint requirements/dev.txt --no-annotate --output-file requirements/slim.txt
 
 clean: ## Remove .venv and caches; published models stay

@@ -1,14 +1,15 @@
 """Whether versions swap under load without a failed or mixed answer, and without a leak: `python -m benchmarks.swaps`.
 
 Publishes two versions of the digits model in a temporary folder, serves them, and swaps them by pins while 64
-connections ask. Each answer must be the one version's or the other's, and that of the version it names. Then, unless
-`--no-restart`, a second process takes over the port from the first.
+connections ask. Each answer must be the one version's or the other's, and that of the version it names. Then processes
+take over the port from one another. `--swaps 0` or `--restarts 0` leaves one part out.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -57,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--restart", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--restarts", type=int, default=5)
     parser.add_argument("--runtime", default="auto", help="as the service's --runtime")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -65,15 +66,11 @@ def main() -> None:
         for seed in (0, 1):
             train_digits(folder / "artifacts", "--epochs", "3", "--seed", str(seed), "--formats", "onnx,litert")
         store = ArtifactStore(folder / "artifacts")
-        flags = (
-            "--artifacts",
-            str(store.root),
-            "--log-level",
-            "warning",
-        )
-        asyncio.run(swap(store, options.swaps, options.connections, flags, folder / "log"))
-        if options.restart:
-            asyncio.run(restart(store, options.connections, flags, folder))
+        flags = ("--artifacts", str(store.root), "--runtime", options.runtime)
+        if options.swaps:
+            asyncio.run(swap(store, options.swaps, options.connections, flags, folder / "log"))
+        if options.restarts:
+            asyncio.run(restart(store, options.restarts, options.connections, flags, folder))
 
 
 async def swap(store: ArtifactStore, swaps: int, connections: int, flags: Iterable[str], log: Path) -> None:
@@ -91,26 +88,33 @@ async def swap(store: ArtifactStore, swaps: int, connections: int, flags: Iterab
         load.is_over = True
         await asyncio.gather(*tasks)
     report(f"{swaps} swaps, {connections} connections", load)
+    print("  memory after each tenth swap, MiB:", *(f"{memory[number]:.0f}" for number in range(10, swaps + 1, 10)))
     early = memory[min(10, swaps)]
     print(f"  memory after swap {min(10, swaps)}: {early:.0f} MiB, after swap {swaps}: {memory[swaps]:.0f} MiB"
           f" ({memory[swaps] / early - 1:+.1%})")  # fmt: skip
 
 
-async def restart(store: ArtifactStore, connections: int, flags: Iterable[str], folder: Path) -> None:
+async def restart(store: ArtifactStore, restarts: int, connections: int, flags: Iterable[str], folder: Path) -> None:
+    """Each process takes over from the one before, which is told to end once the new one listens."""
     store.pin(NAME, 1)
     load = new_load(store)
-    drain = ("--drain-delay", "1")
-    with running(*flags, *drain, log=folder / "first") as first:
-        tasks = [asyncio.create_task(ask(load, first.port, offset)) for offset in range(connections)]
-        with running(*flags, *drain, log=folder / "second", port=first.port):
-            first.process.send_signal(signal.SIGTERM)
-            code = await asyncio.to_thread(first.process.wait, 60)
-            before = sum(load.answers.values())
-            await asyncio.sleep(1)
-            load.is_over = True
-            await asyncio.gather(*tasks)
-    report(f"rolling restart, {connections} connections (the old process ended with {code})", load)
-    print(f"  answers after the old process had ended: {sum(load.answers.values()) - before}")
+    flags = (*flags, "--drain-delay", "1", "--reuse-port")
+    codes = []
+    with contextlib.ExitStack() as processes:
+        old = processes.enter_context(running(*flags, log=folder / "restart-0"))
+        tasks = [asyncio.create_task(ask(load, old.port, offset)) for offset in range(connections)]
+        for number in range(1, restarts + 1):
+            starting = running(*flags, log=folder / f"restart-{number}", port=old.port)
+            new = await asyncio.to_thread(processes.enter_context, starting)
+            old.process.send_signal(signal.SIGTERM)
+            codes.append(await asyncio.to_thread(old.process.wait, 60))
+            old = new
+        before = sum(load.answers.values())
+        await asyncio.sleep(1)
+        load.is_over = True
+        await asyncio.gather(*tasks)
+    report(f"{restarts} rolling restarts, {connections} connections (exit codes {sorted(set(codes))})", load)
+    print(f"  answers after the last had ended: {sum(load.answers.values()) - before}")
 
 
 def new_load(store: ArtifactStore) -> Load:

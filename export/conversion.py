@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,17 @@ import keras
 
 from export.convert import CONVERTERS, Answer, Request
 from export.formats import FORMATS, missing_package
-from export.fresh import ProofError, run_module
+from export.fresh import WITHOUT_KERAS, ProofError, run_module
+from export.lookups import comparing, has_lookups
 from export.saved_model import argument_names, write_saved_model
 from export.verify import prove_format, replay
 from models.activations import activations_of, first_difference
 from models.golden import TOLERANCE, Comparison, Golden
 from models.loading import inference, reason, run_with_arrays
 from models.manifest import FormatRecord, Signature
+
+_COMPARES_STRINGS = {"onnx": False, "litert": True, "openvino": True}
+"""How each converter takes lookups; see `export.lookups`. ONNX compares no strings, but has tables of them."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ def make_formats(
 ) -> Made:
     """Writes each of the formats `names` into `directory`, if it can be written and answers the golden rows.
 
-    All of them come from one SavedModel, which needs none of the layers' code.
+    All of them come from a SavedModel, which needs none of the layers' code. As many as there are processors are
+    made at a time.
 
     Raises:
         OSError: the disk is full or read-only.
@@ -46,23 +52,21 @@ def make_formats(
     wanted = [name for name in names if name not in left_out]
     with tempfile.TemporaryDirectory(dir=directory, prefix="making-") as temporary:
         folder = Path(temporary)
-        problems = _write(model, signature, folder, wanted)
-        for name in wanted:
-            path = folder / name / FORMATS[name].path
-            if (problem := problems.get(name)) is not None:
-                _raise_if_nothing_can_be_written(problem)
-                left_out[name] = _without_paths(f"It cannot be written. {problem}", folder)
+        making = _Making(
+            folder, signature, golden, {layer.name: type(layer).__name__ for layer in model._flatten_layers()}
+        )
+        sources = _write_sources(model, signature, folder, wanted)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = dict(zip(wanted, pool.map(lambda name: _make(making, name, sources[name]), wanted), strict=True))
+        for name, outcome in found.items():
+            if isinstance(outcome, str):
+                left_out[name] = outcome
                 continue
-            try:
-                comparison = prove_format(name, path, golden)
-            except ProofError as error:
-                left_out[name] = _shortened(_without_paths(str(error), folder))
-                if name == "saved_model":
-                    left_out[name] += _first_layer(model, signature, golden)
-                continue
-            records[name] = format_record(name, comparison)
-            for file in path.parent.iterdir():
+            records[name] = format_record(name, outcome)
+            for file in (folder / name).iterdir():
                 shutil.move(file, directory / file.name)
+    if "saved_model" in left_out and isinstance(sources["saved_model"], Path):
+        left_out["saved_model"] += _first_layer(model, signature, golden)
     return Made(records, left_out)
 
 
@@ -76,44 +80,79 @@ def format_record(name: str, comparison: Comparison) -> FormatRecord:
     )
 
 
-def _write(model: keras.Model, signature: Signature, folder: Path, names: list[str]) -> dict[str, str | None]:
-    """Writes each format into a folder of its own name; gives the reason why not for each that failed."""
+def _write_sources(model: keras.Model, signature: Signature, folder: Path, names: list[str]) -> dict[str, Path | str]:
+    """The SavedModel that each format is made from, or the reason why there is none."""
     if not names:
         return {}
+    own = _write(model, signature, folder / "saved_model")
+    sources = dict.fromkeys(names, own)
+    if isinstance(own, Path) and has_lookups(model):
+        for strings in (False, True):
+            group = [name for name in names if _COMPARES_STRINGS.get(name) is strings]
+            if group:
+                with comparing(model, strings=strings):
+                    source = _write(model, signature, folder / f"for_{'_'.join(group)}")
+                sources.update(dict.fromkeys(group, source))
+    return sources
+
+
+def _write(model: keras.Model, signature: Signature, directory: Path) -> Path | str:
     try:
-        write_saved_model(model, inference(model), signature, folder / "saved_model")
+        write_saved_model(model, inference(model), signature, directory)
     except OSError:
         raise
     except Exception as error:  # a layer may do anything when it is traced
-        problem = f"{type(error).__name__}: {reason(error)}"
-        others = f"It is made from the SavedModel, and that cannot be written. {problem}"
-        return {name: problem if name == "saved_model" else others for name in names}
-    targets = {name: folder / name / FORMATS[name].path for name in names if name in CONVERTERS}
-    return _convert(folder / "saved_model", targets, argument_names(signature))
+        return f"{type(error).__name__}: {reason(error)}"
+    return directory
 
 
-def _convert(source: Path, targets: dict[str, Path], arguments: dict[str, str]) -> dict[str, str | None]:
-    """Converts in one fresh process; where a converter ends that, another process goes on with the rest."""
-    problems: dict[str, str | None] = {}
-    for target in targets.values():
-        target.parent.mkdir()
-    while remaining := {name: target for name, target in targets.items() if name not in problems}:
-        answer = source.parent / "answer.json"
-        answer.unlink(missing_ok=True)
-        request = Request(saved_model=source, targets=remaining, arguments=arguments)
-        (source.parent / "request.json").write_text(request.model_dump_json())
-        ended = "The converter ended its process."
-        try:
-            run_module("export.convert", source.parent / "request.json", answer)
-        except ProofError as error:
-            ended = str(error)
-        if answer.exists():
-            found = Answer.model_validate_json(answer.read_bytes()).problems
-            problems.update({name: problem and _shortened(problem) for name, problem in found.items()})
-        culprit = next((name for name in remaining if name not in problems), None)
-        if culprit is not None:
-            problems[culprit] = ended
-    return problems
+@dataclass(frozen=True)
+class _Making:
+    """What all formats of one model are made with."""
+
+    folder: Path
+    signature: Signature
+    golden: Golden
+    layers: dict[str, str]
+
+
+def _make(making: _Making, name: str, source: Path | str) -> Comparison | str:
+    """Makes one format and proves it; gives its errors, or the reason why it is left out."""
+    if isinstance(source, str):
+        where = "" if name == "saved_model" else "It is made from a SavedModel, and that cannot be written. "
+        problem: str | None = f"{where}{source}"
+    else:
+        problem = _convert(making, name, source) if name in CONVERTERS else None
+    if problem is not None:
+        _raise_if_nothing_can_be_written(problem)
+        return _told(f"It cannot be written. {problem}", making.folder)
+    try:
+        return prove_format(name, making.folder / name / FORMATS[name].path, making.golden)
+    except ProofError as error:
+        return _told(str(error), making.folder)
+
+
+def _convert(making: _Making, name: str, source: Path) -> str | None:
+    """Converts in a fresh process; gives the reason why not where that fails."""
+    target = making.folder / name / FORMATS[name].path
+    target.parent.mkdir()
+    request = Request(
+        format=name,
+        saved_model=source,
+        target=target,
+        arguments=argument_names(making.signature),
+        texts=tuple(spec.name for spec in making.signature.inputs if spec.dtype == "string"),
+        layers=making.layers,
+    )
+    files = making.folder / f"{name}-request.json", making.folder / f"{name}-answer.json"
+    files[0].write_text(request.model_dump_json())
+    try:
+        run_module("export.convert", *files, environment=WITHOUT_KERAS)
+    except ProofError as error:
+        return str(error)
+    if not files[1].exists():
+        return "The converter ended its process."
+    return Answer.model_validate_json(files[1].read_bytes()).problem
 
 
 def _raise_if_nothing_can_be_written(problem: str) -> None:
@@ -137,10 +176,6 @@ def _first_layer(model: keras.Model, signature: Signature, golden: Golden) -> st
     return f" The first layer that differs is {layer}." if layer else ""
 
 
-def _without_paths(text: str, folder: Path) -> str:
-    """Leaves out where the formats lay while they were made: it is gone, and nobody's business."""
-    return re.sub(f"{re.escape(str(folder.resolve()))}/(?:[a-z_]+/)?", "", text)
-
-
-def _shortened(text: str) -> str:
-    return reason(ValueError(text))
+def _told(text: str, folder: Path) -> str:
+    """One line, without where the formats lay while they were made: it is gone, and nobody's business."""
+    return reason(ValueError(re.sub(f"{re.escape(str(folder.resolve()))}/(?:[a-z_]+/)?", "", text)))

@@ -78,7 +78,9 @@ def read_samples(path: Path, signature: Signature) -> Tensors:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
     except (ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
-        raise ValueError(f"`{path.name}` is not a .npz file of plain arrays: {error}") from error
+        raise ValueError(
+            f"`{path.name}` must be a .npz file of plain arrays, as numpy.savez writes it: {type(error).__name__}."
+        ) from error
     names = [spec.name for spec in signature.inputs]
     if len(names) == len(found) == 1:
         found = {names[0]: next(iter(found.values()))}

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from export.conversion import format_record, make_formats
+from export.conversion import Made, format_record, make_formats
 from export.formats import FORMATS, chosen
 from export.fresh import ProofError
 from export.model_summary import layers_of
-from export.reload import describe
+from export.reload import Description, describe
 from export.report import prepare
 from export.report_data import Evaluation, ReportData, write_data
-from export.verify import prove
+from export.verify import Proof, prove
 from models.activations import activations_of
 from models.artifact import Artifact, file_paths, file_record
 from models.checks import certify
@@ -88,18 +90,9 @@ def publish(
     with store.stage(candidate.name) as staging:
         description = describe(candidate.model, candidate.labels)
         golden = _golden(candidate, description.signature)
-        path = staging / FORMATS["keras"].path
-        _save(candidate.model, path)
+        _save(candidate.model, staging / FORMATS["keras"].path)
         write_golden(staging, golden)
-        proof = prove(
-            path,
-            golden,
-            layers=layers,
-            expected=description,
-            live_layers=lambda: _activations(candidate.model, description.signature, golden),
-        )
-        others = tuple(name for name in chosen(formats) if name != "keras")
-        made = make_formats(candidate.model, description.signature, golden, staging, others)
+        proof, made = _prove_and_make(candidate, description, golden, staging, layers, formats)
         data = ReportData(layers=layers_of(candidate.model), evaluation=candidate.evaluation)
         write_data(staging, data)
         manifest = Manifest(
@@ -121,6 +114,32 @@ def publish(
             certificate=certify(traced(candidate.model, description.signature), golden.inputs),
         )
         return store.publish(staging, manifest, prepare(staging, manifest, data))
+
+
+def _prove_and_make(
+    candidate: Candidate,
+    description: Description,
+    golden: Golden,
+    staging: Path,
+    layers: tuple[str, ...],
+    formats: tuple[str, ...],
+) -> tuple[Proof, Made]:
+    """Proves the `.keras` file, which is waiting for a fresh process, while the other formats are made."""
+    is_made = Event()
+
+    def live_layers() -> Tensors:
+        is_made.wait()  # until then, the live model may be without its lookups
+        return _activations(candidate.model, description.signature, golden)
+
+    path = staging / FORMATS["keras"].path
+    others = tuple(name for name in chosen(formats) if name != "keras")
+    with ThreadPoolExecutor(1) as pool:
+        proof = pool.submit(prove, path, golden, layers=layers, expected=description, live_layers=live_layers)
+        try:
+            made = make_formats(candidate.model, description.signature, golden, staging, others)
+        finally:
+            is_made.set()
+        return proof.result(), made
 
 
 def _save(model: keras.Model, path: Path) -> None:
@@ -157,22 +176,29 @@ def _as_promised(spec: TensorSpec, values: np.ndarray) -> np.ndarray:
     is_text = values.dtype.kind == "U"
     if is_text != (dtype.kind == "U") or not (is_text or np.can_cast(values.dtype, dtype, casting="same_kind")):
         raise ValueError(f"Golden rows of `{spec.name}` must be {spec.dtype}. Received: {values.dtype}")
+    if not _has_shape(values, spec.shape):
+        shape = ", ".join("any" if size is None else str(size) for size in ("batch", *spec.shape[1:]))
+        raise ValueError(f"Golden rows of `{spec.name}` must have shape ({shape}). Received: {values.shape}")
     return values if is_text else values.astype(dtype)
 
 
 def _check_output(spec: TensorSpec, values: np.ndarray, rows: int) -> None:
     promised = (rows, *spec.shape[1:])
     dtype = dtype_name(values)
-    is_shape_kept = len(values.shape) == len(promised) and all(
-        size in (None, found) for size, found in zip(promised, values.shape, strict=True)
-    )
-    if not is_shape_kept or dtype != spec.dtype:
+    if not _has_shape(values, promised) or dtype != spec.dtype:
         raise ProofError(
             f"Output `{spec.name}` is {dtype}{values.shape} for {rows} golden rows, but the model promises "
             f"{spec.dtype}{promised}. See the layer's compute_output_shape."
         )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ProofError(f"The model answers golden rows with NaN or Infinity in `{spec.name}`.")
+
+
+def _has_shape(values: np.ndarray, shape: tuple[int | None, ...]) -> bool:
+    """Whether the sizes are these; None is any size."""
+    return values.ndim == len(shape) and all(
+        size in (None, found) for size, found in zip(shape, values.shape, strict=True)
+    )
 
 
 def _activations(model: keras.Model, signature: Signature, golden: Golden) -> Tensors:

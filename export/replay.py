@@ -7,9 +7,10 @@ as a server that knows nothing of Layerserve would not.
 from __future__ import annotations
 
 import json
+import keyword
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,34 @@ def load_saved_model(path: Path) -> Run:
     loaded = tf.saved_model.load(str(path.parent))
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        tensors = {name: tf.constant(values) for name, values in inputs.items()}
+        words = keywords(inputs)
+        tensors = {words[name]: tf.constant(values) for name, values in inputs.items()}
         answers = loaded.signatures["serving_default"](**tensors)
         return {name: _readable(value.numpy()) for name, value in answers.items()}
 
     return run
+
+
+def keywords(names: Iterable[str]) -> dict[str, str]:
+    """The keyword by which a SavedModel's signature, called from Python, takes the input of each name.
+
+    A name that can be a keyword is its own. Else `_` stands for each letter that a keyword cannot hold, `arg_` goes
+    before what cannot begin one, and a number behind what is taken.
+    """
+    chosen: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: (_keyword(name) != name, name)):
+        word, number = _keyword(name), 2
+        while word in chosen.values():
+            word, number = f"{_keyword(name)}_{number}", number + 1
+        chosen[name] = word
+    return chosen
+
+
+def _keyword(name: str) -> str:
+    # TensorFlow's own rule keeps every letter or digit of Unicode, and then Python refuses a few: `m²`, `class`.
+    word = "".join(letter if letter.isalnum() and f"a{letter}".isidentifier() else "_" for letter in name)
+    is_free = word[0].isalpha() and not keyword.iskeyword(word) and word != "self"
+    return word if is_free else f"arg_{word}"
 
 
 def load_onnx(path: Path) -> Run:

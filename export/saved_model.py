@@ -2,8 +2,8 @@
 
 TensorFlow wants a function's arguments to be named like Python's. Where a name is not (`sepal length (cm)`), the
 function is traced with numbered ones, and the names are put back into the written file: the true ones into the
-signature, which TensorFlow Serving and the converters read, and the ones that TensorFlow makes of them when a signature
-is called from Python (`sepal_length__cm_`) into the function's.
+signature, which TensorFlow Serving and the converters read, and those that can be keywords (`sepal_length__cm_`) into
+the function's, to be called from Python.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from export.replay import keywords
 from models.manifest import Signature
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -39,22 +40,18 @@ def write_saved_model(model: keras.Model, call: Callable[[Any], Any], signature:
 
 
 def argument_names(signature: Signature) -> dict[str, str]:
-    """The name of the traced function's argument for each input: its own if all of them are plain, else numbered."""
-    names = sorted((spec.name for spec in signature.inputs), key=_python_name)
-    if all(_PLAIN.fullmatch(name) for name in names):
-        return {name: name for name in names}
-    return {name: f"input_{number:05}" for number, name in enumerate(names)}
-
-
-def _python_name(name: str) -> str:
-    """What TensorFlow makes of a keyword when a signature is called."""
-    swapped = "".join(letter if letter.isalnum() else "_" for letter in name)
-    return swapped if swapped[0].isalpha() else f"arg_{swapped}"
+    """The name of the traced function's argument for each input: its own where all are plain, else numbered."""
+    words = keywords(spec.name for spec in signature.inputs)
+    is_plain = all(_PLAIN.fullmatch(name) and word == name for name, word in words.items())
+    if is_plain and len({name.lower() for name in words}) == len(words):  # TensorFlow makes one of `a` and `A`
+        return words
+    return {name: f"input_{number:05}" for number, name in enumerate(sorted(words, key=lambda name: words[name]))}
 
 
 def _rename(path: Path, arguments: dict[str, str]) -> None:
     own = {argument: name for name, argument in arguments.items()}
-    python = {argument: _python_name(name) for name, argument in arguments.items()}
+    words = keywords(arguments)
+    python = {argument: words[name] for name, argument in arguments.items()}
     content = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     graph = content.meta_graphs[0]
     for definition in graph.signature_def.values():
@@ -69,8 +66,8 @@ def _rename(path: Path, arguments: dict[str, str]) -> None:
                     for value in field.value.list_value.values:
                         value.string_value = python.get(value.string_value, value.string_value)
             function = objects.concrete_functions[bare.concrete_function_name]
-            _, keywords = function.canonicalized_input_signature.tuple_value.values
-            _rename_keys(keywords.dict_value.fields, python)
+            _, named = function.canonicalized_input_signature.tuple_value.values
+            _rename_keys(named.dict_value.fields, python)
     path.write_bytes(content.SerializeToString(deterministic=True))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,20 +126,24 @@ def verify(artifact: Artifact, *, layers: tuple[str, ...]) -> VerifyReport:
     artifact.verify_files()
     golden = read_golden(artifact)
     proof = _verify_keras(artifact, golden, layers)
-    errors, skipped = {}, {}
-    for name, record in artifact.manifest.formats.items():
-        if name == "keras":
-            continue
-        missing = missing_package(name) if name in FORMATS else "This release does not know the format."
-        if missing:
-            skipped[name] = missing
-            continue
-        try:
-            comparison = prove_format(name, artifact.format_path(name), golden, record.tolerance)
-        except ProofError as error:
-            raise ProofError(f"The format `{name}` is not as it was published: {error}") from error
-        errors[name] = comparison.max_abs_error
+    others = [name for name in artifact.manifest.formats if name != "keras"]
+    skipped = {name: why for name in others if (why := _not_provable(name))}
+    proved = [name for name in others if name not in skipped]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        errors = dict(zip(proved, pool.map(lambda name: _verify_format(artifact, golden, name), proved), strict=True))
     return VerifyReport(proof, errors, skipped)
+
+
+def _not_provable(name: str) -> str | None:
+    return missing_package(name) if name in FORMATS else "This release does not know the format."
+
+
+def _verify_format(artifact: Artifact, golden: Golden, name: str) -> float:
+    tolerance = artifact.manifest.formats[name].tolerance
+    try:
+        return prove_format(name, artifact.format_path(name), golden, tolerance).max_abs_error
+    except ProofError as error:
+        raise ProofError(f"The format `{name}` is not as it was published: {error}") from error
 
 
 def _verify_keras(artifact: Artifact, golden: Golden, layers: tuple[str, ...]) -> Proof:

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand
 from models.artifact import Artifact, ArtifactError
 from models.check_options import Check
 from models.command_line import Command, Names, main, program_config
-from models.manifest import ModelName, Version
+from models.manifest import ModelName, Version, VersionLabel
 from models.quiet import quiet_import
 from models.store import ArtifactStore
 
@@ -60,6 +60,33 @@ class Unpin(Command):
         return 0
 
 
+class Label(Command):
+    """Gives a version a label, by which clients may ask for it; a running service loads it."""
+
+    name: CliPositionalArg[ModelName] = Field(description="The model.")
+    label: CliPositionalArg[VersionLabel] = Field(description="The label, such as stable or canary.")
+    version: CliPositionalArg[Version] = Field(description="The version that it names from now on.")
+
+    def run(self) -> int:
+        """Sets the label."""
+        ArtifactStore(self.artifacts).label(self.name, self.label, self.version)
+        print(f"`{self.label}` is {self.name}@{self.version}. A running service follows once that version is ready.")
+        return 0
+
+
+class Unlabel(Command):
+    """Takes a label away; the version that had it stays."""
+
+    name: CliPositionalArg[ModelName] = Field(description="The model.")
+    label: CliPositionalArg[str] = Field(description="The label.")
+
+    def run(self) -> int:
+        """Removes the label."""
+        ArtifactStore(self.artifacts).unlabel(self.name, self.label)
+        print(f"{self.name} has no label `{self.label}` any more.")
+        return 0
+
+
 class CheckCommand(Check, Command):  # type: ignore[misc] # pydantic merges the two configurations
     """Holds a custom layer, or every layer of a saved model, to the layer contract."""
 
@@ -91,7 +118,7 @@ class Diff(Command):
 
 
 class Prune(Command):
-    """Removes old versions; never the one that is served."""
+    """Removes old versions; never the one that is served, nor one with a label."""
 
     name: CliPositionalArg[ModelName] = Field(description="The model.")
     keep: int = Field(ge=1, description="How many of the highest versions to keep.")
@@ -112,6 +139,8 @@ class Models(BaseSettings):
     check: CliSubCommand[CheckCommand] = Field(description=CheckCommand.__doc__)
     pin: CliSubCommand[Pin] = Field(description=Pin.__doc__)
     unpin: CliSubCommand[Unpin] = Field(description=Unpin.__doc__)
+    label: CliSubCommand[Label] = Field(description=Label.__doc__)
+    unlabel: CliSubCommand[Unlabel] = Field(description=Unlabel.__doc__)
     diff: CliSubCommand[Diff] = Field(description=Diff.__doc__)
     prune: CliSubCommand[Prune] = Field(description=Prune.__doc__)
 
@@ -126,12 +155,15 @@ def _row(store: ArtifactStore, name: str, version: int) -> tuple[str, ...]:
 
 def _served(store: ArtifactStore, name: str, version: int) -> str:
     try:
-        pinned = store.pinned(name)
-        if version != store.desired(name):
-            return ""
+        how = "pinned" if store.pinned(name) else "highest"
+        served = [how] if version == store.desired(name) else []
     except ArtifactError:
-        return "unknown: the pin is damaged"
-    return "pinned" if pinned else "highest"
+        served = ["unknown: the pin is damaged"]
+    try:
+        labels = [label for label, named in store.labels(name).items() if named == version]
+    except ArtifactError:
+        labels = ["unknown: the labels are damaged"]
+    return ", ".join(served + labels)
 
 
 def _metrics(artifact: Artifact) -> str:

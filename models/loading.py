@@ -77,7 +77,8 @@ def signature_of(model: keras.Model, labels: tuple[str, ...] | None = None) -> S
     """
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise ValueError(
-            f"`{model.name}` has no symbolic inputs: only functional and Sequential models can be exported."
+            f"`{model.name}` has no symbolic inputs: only functional models can be exported, and Sequential ones "
+            "that begin with keras.Input."
         )
     inputs = tuple(_spec(name, tensor) for name, tensor in _named_inputs(model).items())
     outputs = tuple(_spec(name, tensor) for name, tensor in _named_outputs(model).items())
@@ -178,7 +179,10 @@ def _by_name(names: list[str], tensors: list[Any], what: str) -> dict[str, Any]:
 
 def _spec(name: str, tensor: Any) -> TensorSpec:
     if not tensor.shape or tensor.shape[0] is not None:
-        raise ValueError(f"`{name}` must have a free batch size as axis 0. Received: shape={tuple(tensor.shape)}")
+        raise ValueError(
+            f"`{name}` must have a free batch size as axis 0. Received: shape={tuple(tensor.shape)}. "
+            "Build the model from keras.Input(shape), whose shape leaves the batch out, and load the weights into it."
+        )
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype not in get_args(DType):
         raise ValueError(f"`{name}` must have a dtype that NumPy has: cast it in the model. Received: dtype={dtype}")

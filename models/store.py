@@ -1,8 +1,8 @@
 """The store: a folder of models, each a folder of numbered versions.
 
 `<root>/<name>/<version>/` appears whole or not at all: a version is staged beside it, fsynced, and renamed once.
-`<root>/<name>/pin.json` holds the pinned version. Publishing needs a local file system with `flock`; reading
-needs nothing.
+`<root>/<name>/pin.json` holds the pinned version, `labels.json` those that have a label. Publishing needs a local file
+system with `flock`; reading needs nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.artifact import MANIFEST, Artifact, ArtifactError, write_manifest
 from models.manifest import Manifest, ModelName
+from models.pointers import LABELS, PIN, is_label, read_labels, read_pin
 
-PIN = "pin.json"
 _STAGING_PREFIX = ".staging-"
 _GUARD_SUFFIX = ".lock"
 _NAME = TypeAdapter(ModelName)
@@ -96,17 +96,15 @@ class ArtifactStore:
         Raises:
             ArtifactError: the pin cannot be read.
         """
-        try:
-            content = (self._folder(name) / PIN).read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            version = json.loads(content)["version"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"`{PIN}` of `{name}` cannot be read. Pin the version again, or unpin it.") from error
-        if type(version) is not int or version < 1:  # JSON's true is an int to Python
-            raise ArtifactError(f"`{PIN}` of `{name}` must hold a version number. Received: {version!r}")
-        return version
+        return read_pin(self._folder(name))
+
+    def labels(self, name: str) -> dict[str, int]:
+        """The version that each label of a model names.
+
+        Raises:
+            ArtifactError: the labels cannot be read.
+        """
+        return read_labels(self._folder(name))
 
     def pin(self, name: str, version: int) -> None:
         """Makes `version` the served one, whatever is published later.
@@ -117,23 +115,49 @@ class ArtifactStore:
         folder = self.open(name, version).path.parent
         with _locked(folder / ".lock"):
             self.open(name, version)  # it may have been pruned while the lock was awaited
-            temporary = folder / f".pin-{secrets.token_hex(8)}.json"
-            temporary.write_text(json.dumps({"version": version}) + "\n")
-            _sync(temporary)
-            temporary.replace(folder / PIN)
-            _sync(folder)
+            _write(folder / PIN, {"version": version})
 
     def unpin(self, name: str) -> None:
         """Lets the highest version be served again. Does nothing where none was pinned."""
         (self._folder(name) / PIN).unlink(missing_ok=True)
 
+    def label(self, name: str, label: str, version: int) -> None:
+        """Gives a version a label, which it takes from any other.
+
+        Raises:
+            ArtifactError: there is no such version, no label may have this name, or the labels cannot be read.
+        """
+        if not is_label(label):
+            raise ArtifactError(
+                f"A label has 1 to 100 letters, digits, `_`, `-` or `.`, a letter first. Received: {label!r}"
+            )
+        folder = self.open(name, version).path.parent
+        with _locked(folder / ".lock"):
+            self.open(name, version)  # as in `pin`
+            _write(folder / LABELS, dict(sorted({**self.labels(name), label: version}.items())))
+
+    def unlabel(self, name: str, label: str) -> None:
+        """Takes a label away; its version stays.
+
+        Raises:
+            ArtifactError: there is no such model or label, or the labels cannot be read.
+        """
+        if not self.versions(name):
+            raise ArtifactError(f"There is no model `{name}`. Models: {', '.join(self.names()) or 'none'}.")
+        folder = self._folder(name)
+        with _locked(folder / ".lock"):
+            labels = self.labels(name)
+            if label not in labels:
+                raise ArtifactError(f"`{name}` has no label `{label}`. Labels: {', '.join(labels) or 'none'}.")
+            _write(folder / LABELS, {known: version for known, version in labels.items() if known != label})
+
     def prune(self, name: str, keep: int) -> list[int]:
-        """Removes all versions but the `keep` highest and the served one; gives those removed.
+        """Removes all versions but the `keep` highest, the served and the labelled ones; gives those removed.
 
         Each disappears in one rename. Where its files cannot be deleted at once, the next export tries again.
 
         Raises:
-            ArtifactError: there is no such model, or its pin cannot be read.
+            ArtifactError: there is no such model, or its pin or labels cannot be read.
         """
         if keep < 1:
             raise ArtifactError(f"One version at least must be kept. Received: {keep}")
@@ -142,7 +166,8 @@ class ArtifactStore:
         folder = self._folder(name)
         with _locked(folder / ".lock"):
             versions = self.versions(name)
-            removed = [version for version in versions[:-keep] if version != self.desired(name)]
+            named = {self.desired(name), *self.labels(name).values()}
+            removed = [version for version in versions[:-keep] if version not in named]
             graves = [folder / f"{_STAGING_PREFIX}{secrets.token_hex(8)}" for _ in removed]
             for version, grave in zip(removed, graves, strict=True):
                 (folder / str(version)).rename(grave)
@@ -246,6 +271,15 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _write(path: Path, content: dict[str, int]) -> None:
+    """Replaces a pointer in one rename. Call it under the folder's lock."""
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}.json")
+    temporary.write_text(json.dumps(content) + "\n")
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

@@ -6,30 +6,22 @@ import logging
 import os
 import sys
 
+from fastapi import FastAPI
+
 from models.command_line import guarded, parse
 from service.app import create_app
-from service.server import Server, listen
+from service.launch import launch
 from service.settings import Settings
+from service.worker import Worker
 
-_log = logging.getLogger("service")
 
-
-def serve(settings: Settings) -> int:
-    """Serves until a signal comes; gives the exit code."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    listener = listen(settings)
-    host, port = listener.getsockname()[:2]
-    _log.info("Listening on http://%s:%d (API: /docs)", f"[{host}]" if ":" in host else host, port)
-    server = Server(create_app(settings), settings)
-    server.run(sockets=[listener])
-    return 0 if server.started else 3
+def _make_app(settings: Settings, worker: Worker | None) -> FastAPI:
+    return create_app(settings, worker=worker)
 
 
 if __name__ == "__main__":
     _settings = parse(Settings)
-    _code = guarded(lambda: serve(_settings), prog="python -m service")
+    _code = guarded(lambda: launch(_settings, _make_app), prog="python -m service")
     logging.shutdown()
     sys.stderr.flush()
     os._exit(_code)  # requests have ended; the interpreter's own way out would wait for a model that is still loading

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class Alarm:
@@ -37,6 +38,11 @@ class Alarm:
             self._handle.cancel()
         self._handle = None
         self.at = math.inf
+
+    def silence(self) -> None:
+        """As `clear`, from any thread: until it rings, the loop holds on to whatever it would call."""
+        with suppress(RuntimeError):  # the loop has been closed, and its timers with it
+            self._loop.call_soon_threadsafe(self.clear)
 
     def _ring(self) -> None:
         self._handle = None

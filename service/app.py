@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -13,16 +13,23 @@ from fastapi_offline import FastAPIOffline
 from models.artifact import Artifact
 from models.golden import Golden
 from models.store import ArtifactStore
-from service import errors
+from service import errors, metrics_page
 from service.engine import Engine
 from service.errors import ServiceError
-from service.limits import Limits
+from service.exchange import RequestIds
+from service.limits import Limits, RequestLimits
+from service.metrics import Metrics
+from service.observer import Observer, Observing
 from service.protocols import native, v2, v2_repository
-from service.repository import LoadRuntime, ModelRepository
+from service.protocols.answers import example as example_of
+from service.protocols.predict import Predictor
+from service.repository import ModelRepository
 from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
 from service.settings import Settings
 from service.statistics import Statistics
+from service.versions import LoadRuntime
+from service.worker import Worker
 
 if TYPE_CHECKING:
     from service.grpc_server import GrpcServer
@@ -30,23 +37,31 @@ if TYPE_CHECKING:
 _DESCRIPTION = "Keras models on your own layers, each checked against its golden answers before it serves."
 
 
-def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -> FastAPI:
+def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, worker: Worker | None = None) -> FastAPI:
     """Makes the application. It answers at once when started; models are loaded in the background.
 
     Args:
         settings: Of the service.
         load_runtime: Turns a verified version into a runtime; the one that `settings.runtime` says if not given.
+        worker: This process, where it is one of several.
     """
+    metrics, statistics = Metrics(), Statistics()
+    observing = Observing(metrics, RequestIds(), settings.access_log)
+    share = worker.share(metrics.snapshot) if worker else None
+
+    def on_batch(model: str, version: int, rows: int, waited: float, ran: float, requests: int) -> None:
+        metrics.on_batch(model, version, rows, waited, ran, requests)
+        statistics.on_batch(model, version, rows, waited, ran, requests)
 
     def load_chosen(artifact: Artifact, golden: Golden) -> Selection:
         return choose(artifact, golden, settings.runtime_of(artifact.manifest.name), settings.layers)
 
-    statistics = Statistics()
-
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         engine = Engine(
-            ModelRepository(ArtifactStore(settings.artifacts), load_runtime or load_chosen),
+            ModelRepository(
+                ArtifactStore(settings.artifacts), load_runtime or load_chosen, settings.newest_of, metrics
+            ),
             default_model=settings.default_model,
             reload_interval=settings.reload_interval,
             limits=Limits(
@@ -56,12 +71,20 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
                 request_timeout=settings.request_timeout,
                 threads=available_cores(),
             ),
-            on_batch=statistics.on_batch,
+            request_limits=RequestLimits(settings.max_rows, settings.max_elements),
+            on_batch=on_batch,
         )
-        app.state.engine = engine
+        app.state.engine, app.state.predictor = engine, Predictor(engine, metrics)
+        metrics.watch(lambda: metrics_page.state(engine))
         await engine.start()
+        if worker and worker.is_replacement:  # the others answer meanwhile
+            await engine.wait_for_first_look()
+        elif settings.reuse_port:  # whoever listens on the port answers meanwhile
+            await engine.wait_until_ready()
         app.state.grpc = await _start_grpc(settings, engine, statistics) if settings.grpc_port else None
-        yield
+        async with share.kept_up_to_date() if share else nullcontext():
+            # Which uvicorn hands to each of its connections.
+            yield {"predictor": app.state.predictor, "observing": observing}
         if app.state.grpc:
             await app.state.grpc.stop()
         await engine.stop()
@@ -69,9 +92,12 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None) -
     # /docs brings its own scripts, so the page needs no internet and no third party learns of its use.
     app = FastAPIOffline(title="Layerserve", description=_DESCRIPTION, lifespan=lifespan)
     app.state.settings, app.state.statistics = settings, statistics
-    for door in (native, v2, v2_repository):
-        app.include_router(door.router)
+    app.state.snapshot = share.of_all_workers if share else metrics.snapshot
+    for part in (native, v2, v2_repository, metrics_page):
+        app.include_router(part.router)
     errors.install(app)
+    inner = app.build_middleware_stack
+    app.build_middleware_stack = lambda: Observer(inner(), observing)  # type: ignore[method-assign] # outside of all else
     app.openapi = _with_examples(app, app.openapi)  # type: ignore[method-assign] # FastAPI's documented way
     return app
 
@@ -103,7 +129,7 @@ def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Calla
         except (AttributeError, ServiceError):  # not started, nothing loaded, or several models
             return bare
         filled = copy.deepcopy(bare)
-        example = native.example(metadata)
+        example = example_of(metadata)
         values = {"name": metadata.name, "version": str(metadata.version)}
         for path in filled["paths"].values():
             for operation in path.values():

@@ -84,8 +84,7 @@ class Batcher(Generic[T]):
         self._limits = limits
         self._delay = limits.max_queue_delay_ms / 1e3 if joins else 0.0
         self._executor = executor
-        self._hold = hold
-        self._release = release
+        self._hold, self._release = hold, release
         self._on_batch = on_batch
         self._loop = loop or asyncio.get_running_loop()
         self._clock = clock
@@ -114,8 +113,9 @@ class Batcher(Generic[T]):
         return self._failure or stuck
 
     def close(self) -> None:
-        """Lets the threads end. Nothing is submitted afterwards, and nothing waits."""
+        """Lets the threads end, from any thread. Nothing is submitted afterwards, and nothing waits."""
         self._executor.shutdown(wait=False)
+        self._next_deadline.silence()
 
     def submit(
         self, inputs: Tensors, done: Callable[[T | BaseException], None], timeout: float | None = None

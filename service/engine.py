@@ -6,47 +6,23 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from weakref import WeakKeyDictionary
 
-from models.golden import Golden
-from models.manifest import Signature
 from service.batching import Closed
 from service.errors import InvalidRequest, NotFound, NotReady, ServiceError
-from service.inference import InferenceRequest, InferenceResponse
-from service.limits import Limits
+from service.finding import find, no_such_model
+from service.inference import InferenceRequest, InferenceResponse, check_size
+from service.limits import NO_LIMITS, Limits, RequestLimits
+from service.metadata import ModelIndex, ModelMetadata, metadata_of
 from service.queues import OnBatch, Queues
-from service.repository import LoadedModel, ModelRepository, VersionStatus
-from service.runtimes.trial import Trial
+from service.repository import ModelRepository
 from service.tickets import Ticket
+from service.versions import LoadedModel
 
 _log = logging.getLogger(__name__)
 
 Done = Callable[[InferenceResponse | BaseException], None]
-
-
-@dataclass(frozen=True)
-class ModelMetadata:
-    """What is known of a model that serves: its version, signature, a worked example, and how it came about."""
-
-    name: str
-    version: int
-    runtime: str
-    runtimes: tuple[Trial, ...]
-    signature: Signature
-    golden: Golden
-    metrics: dict[str, float]
-    created_at: str
-
-
-@dataclass(frozen=True)
-class ModelIndex:
-    """A model by name, served or not: the version that serves, the state of those asked for, and what is wrong."""
-
-    name: str
-    version: int | None
-    statuses: dict[int, VersionStatus]
-    problem: str
 
 
 class Engine:
@@ -59,21 +35,28 @@ class Engine:
         default_model: str | None,
         reload_interval: float,
         limits: Limits,
+        request_limits: RequestLimits = NO_LIMITS,
         on_batch: OnBatch | None = None,
     ) -> None:
         self._repository = repository
         self._default_model = default_model
         self._reload_interval = reload_interval
-        self._queues = Queues(repository, limits, on_batch)
+        self._queues = Queues(limits, on_batch)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._reload = asyncio.Event()
+        self._has_looked = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._has_reconciled = False
         self._is_draining = False
+        self._request_limits = request_limits
+        self._metadata: WeakKeyDictionary[LoadedModel, ModelMetadata] = WeakKeyDictionary()
 
     async def start(self) -> None:
         """Begins to load, and returns at once. `unready_reason` says when that is done."""
+        self._loop = asyncio.get_running_loop()
         self._watcher = asyncio.create_task(self._watch())
+        self._watcher.add_done_callback(lambda _: self._has_looked.set())
 
     async def stop(self) -> None:
         """Lets go of the models once all that was submitted has ended."""
@@ -85,8 +68,13 @@ class Engine:
         await self._queues.ended()
 
     def reload(self) -> None:
-        """Looks at the disk now instead of at the next interval."""
-        self._reload.set()
+        """Looks at the disk now instead of at the next interval. Safe from any thread and from a signal's handler."""
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._reload.set)
+
+    async def wait_for_first_look(self) -> None:
+        """Waits until every model has had its turn to load, or the service is to end."""
+        await self._has_looked.wait()
 
     async def load(self, name: str) -> None:
         """Looks at the disk now, and returns once the version of `name` that should serve does; ends `unload`.
@@ -113,8 +101,20 @@ class Engine:
         await self._reconcile()
 
     def drain(self) -> None:
-        """Makes `unready_reason` say so, for good; requests are still answered."""
+        """Makes `unready_reason` say so, for good; requests are still answered. Safe where `reload` is."""
         self._is_draining = True
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._has_looked.set)
+
+    async def wait_until_ready(self) -> None:
+        """Waits until there is no `unready_reason`, and logs each; ends early where the service is to end."""
+        logged = ""
+        while (reason := self.unready_reason()) and not self._is_draining:
+            if reason != logged:
+                _log.info("Not listening yet: %s", reason)
+                logged = reason
+            self._has_looked.clear()
+            await self._has_looked.wait()
 
     def unready_reason(self) -> str | None:
         """Why this process should get no traffic; None where it should."""
@@ -153,28 +153,30 @@ class Engine:
             NotFound: there is no such model.
         """
         if name not in self._repository.names():
-            raise self._no_such_model(name)
+            raise no_such_model(self._repository, name)
         return self._index(name)
 
-    def metadata(self, name: str | None = None, version: int | None = None) -> ModelMetadata:
+    def version_of(self, name: str | None, label: str) -> int:
+        """The version that answers under a label, which may move at any time.
+
+        Raises:
+            NotFound: there is no such model or label.
+            NotReady: no version that the label named has been ready yet.
+        """
+        return self._find(name, None, label).version
+
+    def metadata(self, name: str | None = None, version: int | None = None, label: str | None = None) -> ModelMetadata:
         """The model that answers a request for `name` (None: the default model) and `version` (None: the served one).
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: there is no such model, version or label.
             NotReady: nothing of that name is loaded yet.
         """
-        model = self._find(name, version)
-        manifest = model.artifact.manifest
-        return ModelMetadata(
-            name=manifest.name,
-            version=manifest.version,
-            runtime=model.runtime.name,
-            runtimes=model.trials,
-            signature=manifest.signature,
-            golden=model.golden,
-            metrics=manifest.metrics,
-            created_at=manifest.created_at.isoformat(),
-        )
+        model = self._find(name, version, label)
+        metadata = self._metadata.get(model)
+        if metadata is None:
+            metadata = self._metadata[model] = metadata_of(model)
+        return metadata
 
     def submit(self, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         """Takes in a request. One version answers all of its rows, also if it is replaced meanwhile.
@@ -187,22 +189,35 @@ class Engine:
         Raises:
             NotFound, NotReady: as `metadata`.
             InvalidRequest: the inputs are not what the signature says.
+            TooManyValues: they are more than the limits allow.
             QueueFull: too many rows wait.
             DeadlineExceeded: the timeout is not above 0.
         """
+        return self._submit(self._find(request.model, request.version, request.label), request, done)
+
+    def submit_to(self, metadata: ModelMetadata, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
+        """As `submit`, to the version of `metadata` while it is loaded, which need not be looked up again."""
+        return self._submit(metadata.model, request, done)
+
+    def _submit(self, model: LoadedModel, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         while True:
-            model = self._find(request.model, request.version)
             model.check(request.inputs)
+            check_size(request.inputs, self._request_limits)
             try:
                 return self._queues.of(model).submit(request.inputs, done, request.timeout)
             except Closed:  # replaced by the loader's thread since it was found
-                continue
+                model = self._find(request.model, request.version, request.label)
+
+    @property
+    def generation(self) -> int:
+        """Another number after each change of which version answers which request."""
+        return self._repository.generation
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Answers a request; cancels it where the caller is cancelled.
 
         Raises:
-            NotFound, NotReady, InvalidRequest, QueueFull: as `submit`.
+            NotFound, NotReady, InvalidRequest, TooManyValues, QueueFull: as `submit`.
             DeadlineExceeded: it was not answered in time.
             Exception: whatever the model raised.
         """
@@ -215,8 +230,11 @@ class Engine:
 
     def queued_rows(self) -> dict[tuple[str, int], int]:
         """How many rows wait, by model and version, for those that serve."""
-        models = filter(None, map(self._repository.current, self._repository.names()))
-        return {(model.artifact.manifest.name, model.version): self._queues.rows(model) for model in models}
+        return {
+            (name, version): self._queues.rows(model)
+            for name in self._repository.names()
+            for version, model in self._repository.loaded(name).items()
+        }
 
     async def _watch(self) -> None:
         while True:
@@ -225,6 +243,7 @@ class Engine:
             except OSError:
                 _log.exception("The artifacts folder cannot be read; what is loaded goes on serving.")
             self._has_reconciled = True
+            self._has_looked.set()
             try:
                 await asyncio.wait_for(self._reload.wait(), self._reload_interval)
             except TimeoutError:
@@ -234,44 +253,34 @@ class Engine:
     async def _reconcile(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._loader, self._repository.reconcile)
 
-    def _find(self, name: str | None, version: int | None) -> LoadedModel:
+    def _find(self, name: str | None, version: int | None, label: str | None = None) -> LoadedModel:
         chosen = name or self.default_model()
         if chosen is None:
             raise self._no_default_model()
-        model = self._repository.current(chosen)
-        if model is None:
-            if self._has_reconciled and chosen not in self._repository.names():
-                raise self._no_such_model(chosen)
-            raise NotReady(self._repository.problem(chosen) or f"`{chosen}` is being loaded.")
-        if version is not None and version != model.version:
-            published = ", ".join(map(str, self._repository.versions(chosen)))
-            raise NotFound(
-                f"Version {version} of `{chosen}` is not served. Served: {model.version}. Published: {published}."
-            )
-        return model
+        return find(self._repository, chosen, version, label, has_looked=self._has_reconciled)
 
     def _queue_problem(self, name: str) -> str:
+        """What is wrong with the queue of the version that answers a request which names none."""
         model = self._repository.current(name)
         return model.batcher.problem() if model and model.batcher else ""
 
     def _index(self, name: str) -> ModelIndex:
         model = self._repository.current(name)
-        version = model.version if model else None
-        return ModelIndex(name, version, self._repository.statuses(name), self._repository.problem(name))
-
-    def _no_such_model(self, name: str) -> NotFound:
-        return NotFound(f"There is no model `{name}`. Models: {self._known()}.")
+        return ModelIndex(
+            name,
+            version=model.version if model else None,
+            statuses=self._repository.statuses(name),
+            labels={label: model.version for label, model in self._repository.labelled(name).items()},
+            problem=self._repository.problem(name),
+        )
 
     def _no_default_model(self) -> ServiceError:
         if not self._repository.names():
             return NotReady("No model is published." if self._has_reconciled else "The models are being loaded.")
         return NotFound(
-            f"Several models are served: {self._known()}. POST to /models/{{name}}/predict, "
+            f"Several models are served: {', '.join(self._repository.names())}. POST to /models/{{name}}/predict, "
             "or set LAYERSERVE_DEFAULT_MODEL."
         )
-
-    def _known(self) -> str:
-        return ", ".join(self._repository.names()) or "none"
 
 
 def _settle(answer: asyncio.Future[InferenceResponse], result: InferenceResponse | BaseException) -> None:

@@ -4,7 +4,8 @@
     ├── InvalidRequest      400  the body is not what the model takes
     ├── NotAllowed          403  the settings do not allow it
     ├── NotFound            404  no such model, version or page
-    ├── PayloadTooLarge     413
+    ├── PayloadTooLarge     413  the body is larger than the settings allow
+    ├── TooManyValues       413  rows or values of the body are more than the settings allow
     ├── UnsupportedMedia    415
     ├── QueueFull           429  more rows wait than the settings allow
     ├── NotSupported        501  part of a protocol that is not offered
@@ -24,6 +25,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+
+from service.exchange import CLIENT_LEFT, Exchange
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +69,13 @@ class PayloadTooLarge(ServiceError):  # noqa: N818
     headers = {"connection": "close"}
 
 
+class TooManyValues(ServiceError):  # noqa: N818
+    """The body holds more rows or values than the settings allow. It has been read, so the connection stays."""
+
+    status = 413
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
 class UnsupportedMedia(ServiceError):  # noqa: N818
     """The body is of a type that the endpoint does not take."""
 
@@ -106,9 +116,27 @@ class DeadlineExceeded(ServiceError):  # noqa: N818
     grpc_status = "DEADLINE_EXCEEDED"
 
 
+UNFORESEEN = "The service failed on this request. Its log says why."
+"""What a caller is told of an error that is none of the above."""
+
+
+def error_body(message: str) -> bytes:
+    """The body that carries an error."""
+    return orjson.dumps({"error": message})
+
+
+def log_error(method: str, path: str, error: ServiceError) -> None:
+    """Logs what is not the caller's mistake."""
+    if error.status >= 500:
+        is_passing = isinstance(error, NotSupported | NotReady | DeadlineExceeded)
+        level, fault = (logging.INFO, None) if is_passing else (logging.ERROR, error)
+        # Quoted, since a client chose part of it and a line break would look like another event.
+        _log.log(level, "%s %r: %d %r", method, path, error.status, str(error), exc_info=fault)
+
+
 def render(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """The answer that carries an error."""
-    return Response(orjson.dumps({"error": message}), status, headers, media_type="application/json")
+    return Response(error_body(message), status, headers, media_type="application/json")
 
 
 def install(app: FastAPI) -> None:
@@ -122,10 +150,8 @@ def install(app: FastAPI) -> None:
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it
-    if error.status >= 500:
-        level = logging.INFO if isinstance(error, NotSupported | NotReady | DeadlineExceeded) else logging.ERROR
-        # Quoted, since a client chose part of it and a line break would look like another event.
-        _log.log(level, "%s %r: %d %r", request.method, request.scope["path"], error.status, str(error))
+    Exchange.of(request.scope).error = str(error)
+    log_error(request.method, request.scope["path"], error)
     return render(error.status, str(error), error.headers)
 
 
@@ -150,8 +176,8 @@ async def _parameter_error(request: Request, error: Exception) -> Response:  # n
 
 async def _client_left(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
     """Nobody reads this answer; without it, a caller who hangs up would be logged as a fault of ours."""
-    return render(400, "The client left before its request had arrived.")
+    return render(CLIENT_LEFT, "The client left before it was answered.")
 
 
 async def _unforeseen_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - uvicorn logs it
-    return render(500, "The service failed on this request. Its log says why.")
+    return render(500, UNFORESEEN)

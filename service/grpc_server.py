@@ -37,7 +37,8 @@ class GrpcServer:
         options = [
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # else another service on the port would get some of the calls, unnoticed
+            # Else another service on the port would get some of the calls, unnoticed.
+            ("grpc.so_reuseport", int(settings.reuse_port or settings.workers > 1)),
         ]
         self._server = grpc.aio.server(options=options, interceptors=[_Errors()])
         for register in doors.values():

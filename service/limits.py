@@ -1,7 +1,8 @@
-"""How much a queue holds, and for how long."""
+"""How much a queue holds and for how long, and how much one request may hold."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 
@@ -14,3 +15,14 @@ class Limits:
     max_queue_delay_ms: float
     request_timeout: float
     threads: int
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """Of one request: its rows, and the values of all its inputs and rows together."""
+
+    max_rows: int
+    max_elements: int
+
+
+NO_LIMITS = RequestLimits(sys.maxsize, sys.maxsize)

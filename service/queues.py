@@ -11,7 +11,7 @@ from models.manifest import Tensors
 from service.batching import Batcher
 from service.inference import InferenceResponse
 from service.limits import Limits
-from service.repository import LoadedModel, ModelRepository
+from service.versions import LoadedModel
 
 OnBatch = Callable[[str, int, int, float, float, int], None]
 """Called after each run: model, version, rows, seconds that its first request waited, seconds it ran, requests.
@@ -23,8 +23,7 @@ It must not raise.
 class Queues:
     """Belongs to one event loop. Work that was taken in keeps its version loaded until it has ended."""
 
-    def __init__(self, repository: ModelRepository, limits: Limits, on_batch: OnBatch | None) -> None:
-        self._repository = repository
+    def __init__(self, limits: Limits, on_batch: OnBatch | None) -> None:
         self._limits = limits
         self._on_batch = on_batch
         self._holds = 0
@@ -65,7 +64,7 @@ class Queues:
         return model.batcher
 
     def _hold(self, model: LoadedModel) -> bool:
-        if not self._repository.hold(model):
+        if not model.hold():
             return False
         self._holds += 1
         self._is_idle.clear()
@@ -73,10 +72,10 @@ class Queues:
 
     def _release(self, model: LoadedModel) -> None:
         if model.retired:  # this closes it, which may take a while
-            closing = asyncio.get_running_loop().run_in_executor(None, self._repository.release, model)
+            closing = asyncio.get_running_loop().run_in_executor(None, model.release)
             closing.add_done_callback(lambda _: self._end_hold())
         else:
-            self._repository.release(model)
+            model.release()
             self._end_hold()
 
     def _end_hold(self) -> None:

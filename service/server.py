@@ -1,8 +1,9 @@
 """The process: uvicorn, with our answer to signals.
 
-SIGTERM makes `/health/ready` say no, goes on accepting for `drain_delay`, then stops listening, lets what is in flight
-finish, and ends with 0. SIGINT does the same without the delay. What still runs after `drain_timeout` is left behind,
-and a second signal ends at once; both end with another code. SIGHUP looks at the artifacts folder now.
+SIGTERM makes `/health/ready` say no and each answer close its connection, goes on accepting for `drain_delay`, then
+stops listening, lets what is in flight finish, and ends with 0. SIGINT does the same without the delay. What still runs
+after `drain_timeout` is left behind, and a second signal ends at once; both end with another code. SIGHUP looks at the
+artifacts folder now.
 """
 
 from __future__ import annotations
@@ -15,28 +16,46 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.connection import CLOSE, Connection, ConnectionLimits
 from service.engine import Engine
+from service.fast_lane import FastLane
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 2048
 _GRACE_SECONDS = 2.0
+_LAST_SECONDS = 0.5
+"""For those who are connected to send one more request, and be told by its answer to go elsewhere."""
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, which would close its listeners on SIGTERM at once and die by the signal it caught."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None] | None = None) -> None:
+        check_tls(settings)
+        limits = ConnectionLimits(
+            keep_alive_timeout=settings.keep_alive_timeout,
+            client_timeout=settings.client_timeout,
+            max_header_bytes=settings.max_header_bytes,
+            max_body_bytes=settings.max_body_bytes,
+            max_connections=settings.max_connections,
+        )
         config = uvicorn.Config(
             app,
+            http=partial(FastLane if settings.fast_lane else Connection, limits=limits),  # type: ignore[arg-type] # it is only called
+            access_log=False,  # `service.observer` writes a better one
+            timeout_keep_alive=math.ceil(settings.keep_alive_timeout),
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
             log_config=None,
             log_level=settings.log_level,
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
@@ -47,6 +66,7 @@ class Server(uvicorn.Server):
         self._drain_delay = settings.drain_delay
         self._drain_timeout = settings.drain_timeout
         self._exit_at: float | None = None
+        self._on_started = on_started
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -74,6 +94,12 @@ class Server(uvicorn.Server):
         if engine is not None:
             engine.drain()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the application and begins to accept."""
+        await super().startup(sockets)
+        if self.started and self._on_started:
+            self._on_started()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops listening and finishes what is in flight. A model that hangs is left behind after `drain_timeout`."""
         message = "Requests still run after the drain timeout: ending without them."
@@ -82,14 +108,46 @@ class Server(uvicorn.Server):
         watchdog.start()
         grpc = getattr(self._app.state, "grpc", None)
         stopping = asyncio.create_task(grpc.stop()) if grpc else None  # beside HTTP, in the same time
+        self._close_after_answers()
+        await self._serve_the_last(sockets or [])
         await super().shutdown(sockets)
         if stopping:
             await stopping
 
+    async def _serve_the_last(self, sockets: list[socket.socket]) -> None:
+        """Stops listening, and serves those who had connected before that.
+
+        The kernel resets the connections that a listener had not accepted when it is closed, also where another process
+        listens on the port.
+        """
+        listeners = [listener.dup() for listener in sockets]
+        for server in self.servers:
+            server.close()  # so that nobody else accepts; the duplicates still listen
+        loop, config = asyncio.get_running_loop(), self.config
+        make = partial(config.http_protocol_class, config, self.server_state, self.lifespan.state)  # type: ignore[call-arg] # as uvicorn does
+        for connection in [connection for listener in listeners for connection in _take_all(listener)]:
+            await loop.connect_accepted_socket(make, connection, ssl=config.ssl)
+        end = time.monotonic() + min(_LAST_SECONDS, self._drain_timeout)
+        while self.server_state.connections and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+
+    def _close_after_answers(self) -> None:
+        """Lets each answer tell its client to connect anew, which leads to another process where there is one."""
+        headers = self.config.encoded_headers
+        if CLOSE not in headers:
+            headers.append(CLOSE)  # uvicorn makes the default headers of these, once a second
+            self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
+
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; says whether to stop listening."""
-        if self._exit_at is not None and time.monotonic() >= self._exit_at:
-            self.should_exit = True
+        if self._exit_at is not None:
+            self._close_after_answers()
+            self.should_exit |= time.monotonic() >= self._exit_at
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.look_at(now)
         return await super().on_tick(counter)
 
     def _handle_reload(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's signature
@@ -103,6 +161,21 @@ class Server(uvicorn.Server):
         return engine
 
 
+def check_tls(settings: Settings) -> None:
+    """Refuses a key without its certificate.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if settings.tls_key and not settings.tls_certificate:
+        raise ValueError("`tls_key` needs its certificate. Received: none. Name it with --tls-certificate.")
+
+
+def scheme(settings: Settings) -> str:
+    """`https` where there is a certificate."""
+    return "https" if settings.tls_certificate else "http"
+
+
 def _end_now(code: int, reason: str) -> NoReturn:
     """Ends the process without waiting for any thread; nothing that it holds outlives it."""
     _log.error("%s", reason)
@@ -110,14 +183,15 @@ def _end_now(code: int, reason: str) -> NoReturn:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Opens the listening socket.
+    """Opens the listening socket; with `reuse_port` it does not listen yet, so that no connection comes before.
 
     Raises:
         OSError: the address cannot be had.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        if settings.reuse_port:
+            return bind_shared(settings, settings.port)
+        return socket.create_server((settings.host, settings.port), family=_family(settings), backlog=_BACKLOG)
     except OSError as error:
         if (error.errno or 0) < 0:  # getaddrinfo's own numbers
             message = f"`host` must be an address of this machine. Received: {settings.host}"
@@ -126,3 +200,47 @@ def listen(settings: Settings) -> socket.socket:
         raise OSError(
             f"Cannot listen on {settings.host} port {settings.port}: {reason}. Choose another: --port 9000."
         ) from error
+
+
+def bind_shared(settings: Settings, port: int) -> socket.socket:
+    """Takes a port that several processes share. The kernel gives each connection to one of those that listen on it.
+
+    The socket does not listen yet, and gets no connection before it does.
+    """
+    shared = socket.socket(_family(settings))
+    try:
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shared.bind((settings.host, port))
+        # Lets it bind beside connections that have just ended, but also a service that does not share beside it.
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    except OSError:
+        shared.close()
+        raise
+    return shared
+
+
+def reserve(settings: Settings) -> socket.socket:
+    """Takes the port of the settings for processes that will share it.
+
+    Raises:
+        OSError: the address cannot be had. Another service on it counts, even one that would share, unless
+            `reuse_port` says that this is meant.
+    """
+    with listen(settings) as alone:
+        port = alone.getsockname()[1]
+    return bind_shared(settings, port)
+
+
+def _family(settings: Settings) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+
+
+def _take_all(listener: socket.socket) -> list[socket.socket]:
+    """Closes a listener, and gives the connections that nobody had accepted yet."""
+    connections = []
+    listener.setblocking(False)
+    with listener, suppress(BlockingIOError):
+        while True:
+            connections.append(listener.accept()[0])
+    return connections

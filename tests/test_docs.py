@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from models.manifest import Manifest
+from service.families import FAMILIES
 from service.settings import Settings
 from tests.integration.conftest import ServerProcess, digits, run_module, serve
 
@@ -39,6 +40,13 @@ def test_every_setting_has_its_line_with_flag_variable_and_default(name: str) ->
 @pytest.mark.parametrize("field", Manifest.model_fields)
 def test_every_field_of_the_manifest_is_described(field: str) -> None:
     assert f"`{field}`" in (ROOT / "docs" / "artifact.md").read_text()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_metric_has_its_line_with_its_labels(name: str) -> None:
+    lines = (ROOT / "docs" / "operations.md").read_text().splitlines()
+    line = next(line for line in lines if line.startswith("| `") and f"`{name}`" in line)
+    assert line.split("|")[2].strip() == ", ".join(FAMILIES[name].labels)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))

@@ -50,6 +50,7 @@ class ModelSummary(BaseModel):
     version: int | None = Field(description="The version that serves; null where none does.")
     problem: str = Field(description="Why the desired version does not serve; empty where all is well.")
     versions: list[VersionState]
+    labels: dict[str, int] = Field(description="The version that answers under each label.")
 
 
 class ModelList(BaseModel):

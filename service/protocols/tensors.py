@@ -7,6 +7,7 @@ that: a nullable int8 input takes true, false and null.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ _LEAVES: dict[str, tuple[str, set[type]]] = {
     "b": ("true or false", {bool}),
     "U": ("strings", {str}),
 }
+_LARGEST = {np.dtype(name): float(np.finfo(name).max) for name in ("float16", "float32")}
+_BLAS_IS_ALONE = 4096  # values; for many more it starts threads, which takes longer than the work
 
 
 def decode(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
@@ -33,6 +36,66 @@ def decode(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
     Raises:
         InvalidRequest: rows of different shapes, or a value that is not of the dtype.
     """
+    array = _decode_regular(spec, rows)
+    return _decode_exactly(spec, rows) if array is None else array
+
+
+def narrow_floats(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
+    """Flat float64 numbers as `dtype`; None if one of them is too large for it."""
+    if dtype == values.dtype:
+        return values
+    if _surely_fit(values, _LARGEST[dtype]):
+        return values.astype(dtype)
+    with np.errstate(over="ignore"):
+        array = values.astype(dtype)
+    return None if np.isinf(array).any() else array
+
+
+def _surely_fit(values: np.ndarray, largest: float) -> bool:
+    """Whether all are at most `largest`; it may say no of some that are."""
+    if len(values) > _BLAS_IS_ALONE:
+        return bool(-largest <= values.min() and values.max() <= largest)
+    # One call for few values: if the squares sum to less than its square, so does each. `vdot` alone of its kind does
+    # not warn when squares overflow.
+    return bool(np.vdot(values, values) < largest * largest)
+
+
+def narrow_integers(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
+    """Flat integers of 64 bits as `dtype`; None if one of them is out of its range."""
+    array = values.astype(dtype, copy=False)
+    return array if array is values or (array == values).all() else None
+
+
+def _decode_regular(spec: TensorSpec, rows: list[Any]) -> np.ndarray | None:
+    """What `_decode_exactly` gives for rows of one shape that hold what they must; None for any others."""
+    leaves: list[Any] = rows
+    shape = [len(rows)]
+    while (found := set(map(type, leaves))) == {list} and len(shape) < _MAX_NDIM:
+        sizes = set(map(len, leaves))
+        if len(sizes) > 1:
+            return None
+        shape.append(sizes.pop())
+        leaves = list(chain.from_iterable(leaves))
+    dtype = spec.numpy_dtype
+    if found - _wanted(spec, dtype)[1]:
+        return None
+    if type(None) in found:
+        leaves = [null_of(spec.dtype) if leaf is None else leaf for leaf in leaves]
+    if dtype.kind == "f":
+        array = narrow_floats(np.array(leaves, np.float64), dtype)
+        return None if array is None else array.reshape(shape)
+    if dtype.kind == "U":
+        longest = max(map(len, leaves), default=0)
+        if longest * len(leaves) * 4 > _MAX_STRING_BYTES or any(value.endswith("\0") for value in leaves):
+            return None
+    try:
+        return np.array(leaves, dtype).reshape(shape)
+    except OverflowError:
+        return None
+
+
+def _decode_exactly(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
+    """Looks at the values one by one, and says which of them is wrong."""
     dtype = spec.numpy_dtype
     wanted, types = _wanted(spec, dtype)
     values = np.array(rows, dtype=object)  # as they are: NumPy would else turn booleans and strings into one another

@@ -10,9 +10,11 @@ import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
 from models.manifest import Tensors
-from service.engine import Engine, ModelMetadata
+from service.engine import Engine
 from service.errors import InvalidRequest, NotReady
+from service.exchange import Exchange
 from service.inference import InferenceRequest
+from service.metadata import ModelMetadata
 from service.protocols import v2_models
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.tensors import describe
@@ -29,11 +31,12 @@ from service.protocols.v2_infer import (
 )
 from service.protocols.v2_request import InferMessage, parse_message, read_json
 from service.protocols.v2_tensors import to_bytes, to_json
-from service.statistics import Statistics, VersionStatistics
+from service.statistics import Statistics
 from service.version import VERSION
 
 _LARGE_JSON_BYTES = 256 * 2**10
 _LARGE_STRINGS_BYTES = 256 * 2**10
+_PROTOCOL = "v2"
 _MODEL = "/v2/models/{name}"
 _VERSION = _MODEL + "/versions/{version}"
 
@@ -88,8 +91,7 @@ async def models(engine: EngineOf) -> Response:
 @router.get("/v2/models/stats")
 async def statistics_of_all(engine: EngineOf, statistics: StatisticsOf) -> Response:
     """The statistics of every version that serves."""
-    served = [(item.name, item.version) for item in engine.index() if item.version]
-    return _json(v2_models.all_statistics(served, statistics))
+    return _json(v2_models.all_statistics(v2_models.serving(engine.index()), statistics))
 
 
 @router.get(_MODEL)
@@ -135,38 +137,43 @@ async def infer_model(
     request: Request, engine: EngineOf, statistics: StatisticsOf, name: str, version: str | None = None
 ) -> Response:
     """Asks a model."""
+    exchange = Exchange.of(request.scope)
+    exchange.protocol = _PROTOCOL
     number = version_number(version)
     body = await read_body(request, request.app.state.settings.max_body_bytes)
+    exchange.received = time.perf_counter()
     metadata = engine.metadata(name, number)
+    exchange.model, exchange.version = metadata.name, metadata.version
     counted = statistics.of(metadata.name, metadata.version)
-    began = time.perf_counter()
     try:
-        return await _infer(request, engine, metadata, body, counted)
+        response = await _infer(request, engine, metadata, body, exchange)
     except Exception:
-        counted.failed.add(time.perf_counter() - began)
+        counted.failed.add(time.perf_counter() - exchange.received)
         raise
+    counted.decoded.add(exchange.decode)
+    counted.encoded.add(exchange.encode)
+    return response
 
 
-async def _infer(
-    request: Request, engine: Engine, metadata: ModelMetadata, body: Body, counted: VersionStatistics
-) -> Response:
-    began = time.perf_counter()
+async def _infer(request: Request, engine: Engine, metadata: ModelMetadata, body: Body, exchange: Exchange) -> Response:
     if _is_slow(metadata, body):  # so that health checks and small requests are answered meanwhile
         message, inputs = await asyncio.to_thread(_decode, metadata, body)
     else:
         message, inputs = _decode(metadata, body)
     choices = check_outputs(metadata.signature, message)
-    counted.decoded.add(time.perf_counter() - began)
+    exchange.decode = time.perf_counter() - exchange.received
+    exchange.rows = len(next(iter(inputs.values()), ()))
     version = metadata.version if "version" in request.path_params else None
     with ends_with_caller(request):
         response = await infer(engine, metadata, InferenceRequest(inputs, metadata.name, version, message.timeout))
+    exchange.version = response.version
     began = time.perf_counter()
     outputs = choose_outputs(response, choices)
     head: dict[str, Any] = {"model_name": response.model, "model_version": str(response.version)}
     if message.id is not None:
         head["id"] = message.id
     json, tensors = _encode(head, outputs)
-    counted.encoded.add(time.perf_counter() - began)
+    exchange.encode = time.perf_counter() - began
     return await answer(request, json, tensors)
 
 

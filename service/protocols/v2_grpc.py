@@ -14,9 +14,9 @@ from tritonclient.grpc import service_pb2 as messages
 
 from models.manifest import Tensors
 from service.engine import Engine
-from service.engine import ModelMetadata as Metadata  # a method has its name
 from service.errors import InvalidRequest, NotAllowed, NotFound, NotReady, NotSupported, ServiceError
 from service.inference import InferenceRequest
+from service.metadata import ModelMetadata as Metadata  # a method has its name
 from service.protocols import v2_models
 from service.protocols.v2_infer import check_outputs, choose_outputs, decode_inputs, infer, version_number
 from service.protocols.v2_messages import document_of, response_of
@@ -98,7 +98,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
             metadata = self._metadata(request)
             served = [(metadata.name, metadata.version)]
         else:
-            served = [(item.name, item.version) for item in self._engine.index() if item.version]
+            served = v2_models.serving(self._engine.index())
         content = v2_models.all_statistics(served, self._statistics)
         return json_format.ParseDict(content, messages.ModelStatisticsResponse())
 

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.manifest import DType, Signature, Tensors
-from service.engine import Engine, ModelMetadata
+from service.engine import Engine
 from service.errors import InvalidRequest, NotFound, ServiceError
 from service.inference import InferenceRequest, InferenceResponse, check_form
+from service.metadata import ModelMetadata
 from service.protocols.datatypes import OF_DTYPE
 from service.protocols.tensors import describe
 from service.protocols.v2_request import InferMessage, InputTensor, OutputChoice

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.manifest import TensorSpec
-from service.engine import ModelIndex, ModelMetadata
+from service.metadata import ModelIndex, ModelMetadata
 from service.protocols.datatypes import OF_DTYPE
 from service.statistics import Duration, Statistics, VersionStatistics
 
@@ -81,6 +81,16 @@ def model_statistics(name: str, version: int, found: VersionStatistics) -> dict[
 def all_statistics(models: list[tuple[str, int]], statistics: Statistics) -> dict[str, Any]:
     """The answer to `GET /v2/models/stats`, or to that of some models."""
     return {"model_stats": [model_statistics(*model, statistics.of(*model)) for model in models]}
+
+
+def serving(models: list[ModelIndex]) -> list[tuple[str, int]]:
+    """Name and number of every version that serves."""
+    return [
+        (model.name, version)
+        for model in models
+        for version, status in model.statuses.items()
+        if status.state == "READY"
+    ]
 
 
 def repository_index(models: list[ModelIndex], *, only_ready: bool) -> list[dict[str, str]]:

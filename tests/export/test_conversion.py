@@ -123,6 +123,48 @@ def test_format_that_cannot_be_written_is_left_out_and_the_others_are_made(tmp_p
     assert not list((tmp_path / "version").glob("model.*"))
 
 
+@pytest.mark.parametrize(
+    "names", [("class", "größe m²"), ("a b", "a_b"), ("a", "A"), ("from", "self"), ("y", "inputs"), ("name", "args")]
+)
+def test_names_that_python_or_tensorflow_keeps_for_itself_are_proved(tmp_path: Path, names: tuple[str, str]) -> None:
+    inputs = [keras.Input((4,), name=name) for name in names]
+    model = keras.Model(inputs, layers.Dense(2, name="out")(keras.layers.Concatenate()(inputs)))
+    result = made(model, tmp_path / "version", dict(zip(names, (ROWS, 2 * ROWS), strict=True)), ALL[:2])
+    assert (list(result.records), result.left_out) == (["saved_model", "onnx"], {})
+
+
+def test_lookups_are_proved_in_every_format_that_has_the_type(tmp_path: Path) -> None:
+    word, code = keras.Input((), dtype="string", name="word"), keras.Input((), dtype="int64", name="code")
+    numbers = keras.layers.IntegerLookup(vocabulary=[2, 5], output_mode="one_hot")(code)
+    texts = keras.layers.StringLookup(vocabulary=["green", "grün"])(word)
+    rows = {"code": np.array([2, 5, 7]), "word": np.array(["grün", "green", "?"])}
+    coded = keras.Model(code, layers.Dense(2, name="y")(numbers))
+    result = made(coded, tmp_path / "coded", {"code": rows["code"]}, ALL)
+    assert (list(result.records), result.left_out) == (list(ALL), {})
+    both = keras.layers.Concatenate()([numbers, keras.layers.Embedding(3, 2)(texts)])
+    result = made(keras.Model([word, code], layers.Dense(2, name="y")(both)), tmp_path / "both", rows, ALL)
+    assert list(result.records) == list(ALL[:3])
+    assert result.left_out["openvino"].endswith("OpenVINO computes nothing from strings, and the input `word` is one.")
+
+
+def test_layer_that_a_format_cannot_hold_is_named(tmp_path: Path) -> None:
+    day = keras.Input((), dtype="string", name="day")
+    model = keras.Model(day, layers.Dense(2, name="y")(keras.ops.nan_to_num(layers.DateParts(name="born")(day))))
+    result = made(model, tmp_path / "version", {"day": np.array(["2024-02-29", "?"])}, ALL[:3])
+    assert list(result.records) == ["saved_model"]
+    for name, title in (("onnx", "ONNX"), ("litert", "LiteRT")):
+        assert result.left_out[name].startswith(f"It cannot be written. {title} has no StringStrip, ")
+        assert result.left_out[name].endswith(" more of the kind that the layer `born` (DateParts) needs.")
+
+
+def test_layer_that_litert_refuses_is_named_in_one_line(tmp_path: Path) -> None:
+    steps = keras.Input((5, 3), name="steps")
+    model = keras.Model(steps, layers.Dense(2, name="y")(keras.layers.LSTM(2, name="memory")(steps)))
+    rows = np.arange(30, dtype=np.float32).reshape(2, 5, 3) / 30
+    result = made(model, tmp_path / "version", {"steps": rows}, ("litert",))
+    assert "LiteRT cannot hold the layer `memory` (LSTM): TensorListReserve requires " in result.left_out["litert"]
+
+
 def test_exact_gelu_is_converted_to_every_format(build: Build, tmp_path: Path) -> None:
     rows = np.linspace(-6, 6, 32, dtype=np.float32).reshape(8, 4)
     result = made(build(y=[keras.layers.Activation("gelu")]), tmp_path / "version", {"x": rows}, ALL)

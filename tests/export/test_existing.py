@@ -182,7 +182,7 @@ def test_samples_are_read_by_name_and_thinned(build: Build, tmp_path: Path) -> N
     [
         ({"a": np.ones((2, 4)), "b": np.ones(2)}, r"^`rows.npz` must hold an array for each input: x\. Received: a, b"),
         ({"x": np.float32(1)}, r"^`rows.npz` must hold rows, but an array in it is a single number"),
-        ({"x": np.array([{}])}, r"^`rows.npz` is not a .npz file of plain arrays"),
+        ({"x": np.array([{}])}, r"^`rows.npz` must be a .npz file of plain arrays"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused(

@@ -41,7 +41,8 @@ def test_export_killed_at_random_moments_leaves_only_whole_versions(digits: Path
 
 def export(artifacts: Path) -> subprocess.Popen[bytes]:
     """A whole export with little training, in a process group of its own with its fresh process."""
-    command = [sys.executable, "-m", "export", "train", "--epochs", "1", "--artifacts", str(artifacts)]
+    arguments = ["--epochs", "1", "--formats", "onnx", "--artifacts", str(artifacts)]
+    command = [sys.executable, "-m", "export", "train", *arguments]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0)
 
 

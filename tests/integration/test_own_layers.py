@@ -47,7 +47,8 @@ PUBLISH = """
     inputs = keras.Input((2,), name="point")
     model = keras.Model(inputs, Shift(3.0, name="moved")(inputs), name="shift")
     rows = {"point": np.array([[0, 0], [1, 2]], "float32")}
-    publish(ArtifactStore(Path(sys.argv[1])), Candidate("shift", model, rows), layers=("shifting",))
+    candidate = Candidate("shift", model, rows)
+    publish(ArtifactStore(Path(sys.argv[1])), candidate, layers=("shifting",), formats=("keras",))
 """
 
 KERAS = ("--runtime", "keras")  # the other runtimes need none of the layers' code

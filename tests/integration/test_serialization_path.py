@@ -59,6 +59,8 @@ def test_every_held_out_answer_over_http_is_keras_own(
 ) -> None:
     import keras
 
+    import models.layers  # noqa: F401 - registers what the model is made of
+
     model = keras.saving.load_model(digits / "digits" / "1" / "model.keras", compile=False)
     expected = model.predict(held_out[0], verbose=0)
     # One row and many rows sum in another order, which moves the last bits of a float32.
@@ -124,7 +126,8 @@ def test_half_copied_version_is_no_version(digits: Path, tmp_path: Path, serve: 
 
 def test_pin_rolls_back_and_unpin_forward_without_a_restart(digits: Path, tmp_path: Path, serve: Serve) -> None:
     artifacts = shutil.copytree(digits, tmp_path / "artifacts")
-    assert run_module("export", "reexport", "digits", "--artifacts", str(artifacts)).returncode == 0
+    arguments = ["--formats", "keras", "--artifacts", str(artifacts)]
+    assert run_module("export", "reexport", "digits", *arguments).returncode == 0
     server = serve(artifacts)
     server.wait_until(lambda answer: answer.get("version") == 2)
     for command, version in ([("pin", "digits", "1"), 1], [("unpin", "digits"), 2]):

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 QUICK = ["--hidden-units", "32", "--dropout", "0", "--learning-rate", "0.01", "--batch-size", "32", "--epochs", "15"]
 RANDOM = np.random.default_rng(20)
+IN_ALL_FORMATS = ("houses", "codes", "arrays")
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ def store(sheets: dict[str, Sheet], tmp_path_factory: pytest.TempPathFactory) ->
 
     store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
     for sheet in sheets.values():
-        arguments = ["--target", sheet.target, "--artifacts", str(store.root), *QUICK, *sheet.arguments]
+        formats = ["--formats", "saved_model,onnx,litert" if sheet.name in IN_ALL_FORMATS else "keras"]
+        arguments = ["--target", sheet.target, "--artifacts", str(store.root), *formats, *QUICK, *sheet.arguments]
         assert main(Export, ["train", *arguments]) == 0, sheet.name
     return store
 
@@ -224,6 +226,21 @@ def test_example_of_each_model_works_as_it_stands(name: str, server: ServerProce
     example = server.client.get(f"/models/{name}").json()["example"]
     answer = server.client.post(f"/models/{name}/predict", json=example["request"]).json()
     np.testing.assert_allclose(answer["predictions"], example["response"]["predictions"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["codes", "arrays"])
+def test_each_format_is_proved(name: str, store: ArtifactStore) -> None:
+    manifest = store.open(name, 1).manifest
+    assert (list(manifest.formats), manifest.left_out) == (["keras", "saved_model", "onnx", "litert"], {})
+
+
+def test_formats_that_hold_no_dates_say_so(store: ArtifactStore) -> None:
+    manifest = store.open("houses", 1).manifest
+    assert list(manifest.formats) == ["keras", "saved_model"]
+    assert sorted(manifest.left_out) == ["litert", "onnx"]
+    for title, reason in zip(("LiteRT", "ONNX"), (manifest.left_out["litert"], manifest.left_out["onnx"]), strict=True):
+        assert reason.startswith(f"It cannot be written. {title} has no ")
+        assert reason.endswith(" of the kind that the layer `date_parts_1` (DateParts) needs.")
 
 
 def test_unknown_category_and_null_are_answered(server: ServerProcess) -> None:

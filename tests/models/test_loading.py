@@ -215,9 +215,9 @@ def same_output_twice() -> keras.Model:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Subclassed(name="sub"), r"^`sub` has no symbolic inputs: only functional and Sequential models can"),
+        (lambda: Subclassed(name="sub"), r"^`sub` has no symbolic inputs: only functional models can be exported"),
         (lambda: keras.Sequential([layers.Dense(2)], name="seq"), r"^`seq` has no symbolic inputs"),
-        (fixed_batch, r"^`x` must have a free batch size as axis 0. Received: shape=\(2, 3\)$"),
+        (fixed_batch, r"^`x` must have a free batch size as axis 0. Received: shape=\(2, 3\)\. Build the model"),
         (
             lambda: model_with(keras.layers.Identity(name="y", dtype="bfloat16")),
             r"^`y` must have a dtype that NumPy has",

@@ -116,6 +116,8 @@ def test_unpin_says_which_version_is_served(
         (["pin", "toy", "2"], "python -m models: `toy` has no version 2. Versions: 1.\n"),
         (["pin", "other", "1"], "python -m models: `other` has no version 1. Versions: none.\n"),
         (["unpin", "other"], "python -m models: There is no model `other`. Models: toy.\n"),
+        (["label", "toy", "a", "2"], "python -m models: `toy` has no version 2. Versions: 1.\n"),
+        (["unlabel", "toy", "a"], "python -m models: `toy` has no label `a`. Labels: none.\n"),
     ],
 )
 def test_failure_is_one_line_and_exit_1(
@@ -131,6 +133,7 @@ def test_failure_is_one_line_and_exit_1(
         (["pin", "toy", "0"], "`version`: Input should be greater than or equal to 1. Received: 0"),
         (["pin", "toy", "one"], "`version`: Input should be a valid integer"),
         (["pin", "../toy", "1"], "`name`: String should match pattern"),
+        (["label", "toy", "2", "1"], "`label`: String should match pattern"),
         (["unpin", "a/b"], "`name`: String should match pattern"),
         (["pin", "toy"], "the following arguments are required: VERSION"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
@@ -204,3 +207,20 @@ def test_diff_of_a_version_that_is_not_there_is_told_without_loading_keras(
     publish_fake(store)
     assert models("diff", "toy@1", "toy@2") == 1
     assert capsys.readouterr().err == "python -m models: `toy` has no version 2. Versions: 1.\n"
+
+
+def test_label_is_told_and_listed_until_it_is_taken_away(
+    store: ArtifactStore, publish_fake: Publish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        publish_fake(store)
+    assert models("label", "toy", "stable", "1") == 0
+    assert models("label", "toy", "next", "2") == 0
+    assert models("list") == 0
+    told, _, _, *rows = capsys.readouterr().out.splitlines()
+    assert told == "`stable` is toy@1. A running service follows once that version is ready."
+    assert " stable " in rows[0]
+    assert " highest, next " in rows[1]
+    assert models("unlabel", "toy", "stable") == 0
+    assert capsys.readouterr().out == "toy has no label `stable` any more.\n"
+    assert store.labels("toy") == {"next": 2}

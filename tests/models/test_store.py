@@ -11,7 +11,8 @@ import pytest
 
 from models.artifact import Artifact, ArtifactError, file_record
 from models.manifest import Manifest
-from models.store import PIN, ArtifactStore
+from models.pointers import LABELS, PIN
+from models.store import ArtifactStore
 
 Publish = Callable[..., Artifact]
 BAD_NAMES = ["", ".", "..", "../toy", "a/b", "/etc", "a\\b", ".staging-1", "toy\n", "toy\x00", "toy@1", "x" * 101]
@@ -276,3 +277,64 @@ def test_prune_removes_nothing_where_the_pin_is_damaged(
     with pytest.raises(ArtifactError, match="cannot be read"):
         store.prune("toy", 1)
     assert store.versions("toy") == [1, 2, 3]
+
+
+def test_label_names_one_version_and_moves(store: ArtifactStore, publish_fake: Publish) -> None:
+    for _ in range(2):
+        publish_fake(store)
+    store.label("toy", "stable", 1)
+    store.label("toy", "canary", 1)
+    store.label("toy", "canary", 2)
+    assert store.labels("toy") == {"canary": 2, "stable": 1}
+    assert leftovers(store) == []
+
+
+def test_unlabel_takes_one_label_away(store: ArtifactStore, artifact: Artifact) -> None:
+    store.label("toy", "stable", 1)
+    store.label("toy", "canary", 1)
+    store.unlabel("toy", "canary")
+    assert store.labels("toy") == {"stable": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "version", "message"),
+    [
+        ("toy", "stable", 2, "`toy` has no version 2. Versions: 1."),
+        ("other", "stable", 1, "`other` has no version 1. Versions: none."),
+        ("toy", "2", 1, "A label has 1 to 100 letters, digits, `_`, `-` or `.`, a letter first. Received: '2'"),
+        ("toy", "a/b", 1, "A label has 1 to 100 letters, digits, `_`, `-` or `.`, a letter first. Received: 'a/b'"),
+    ],
+)
+def test_label_that_cannot_be_is_refused(
+    store: ArtifactStore, artifact: Artifact, name: str, label: str, version: int, message: str
+) -> None:
+    with pytest.raises(ArtifactError) as error:
+        store.label(name, label, version)
+    assert str(error.value) == message
+    assert store.labels(name) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("toy", "`toy` has no label `gone`. Labels: stable."), ("other", "There is no model `other`. Models: toy.")],
+)
+def test_unknown_label_cannot_be_taken_away(store: ArtifactStore, artifact: Artifact, name: str, message: str) -> None:
+    store.label("toy", "stable", 1)
+    with pytest.raises(ArtifactError) as error:
+        store.unlabel(name, "gone")
+    assert str(error.value) == message
+
+
+def test_damaged_labels_are_never_written_over(store: ArtifactStore, artifact: Artifact) -> None:
+    (store.root / "toy" / LABELS).write_text("{")
+    for change in (lambda: store.label("toy", "stable", 1), lambda: store.unlabel("toy", "stable")):
+        with pytest.raises(ArtifactError, match="cannot be read"):
+            change()
+    assert (store.root / "toy" / LABELS).read_text() == "{"
+
+
+def test_prune_keeps_versions_with_a_label(store: ArtifactStore, publish_fake: Publish) -> None:
+    for _ in range(4):
+        publish_fake(store)
+    store.label("toy", "stable", 2)
+    assert store.prune("toy", 1) == [1, 3]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from models.command_line import parse
 from service.app import create_app
-from service.server import Server, listen
+from service.launch import launch
 from service.settings import Settings
 from tests.service.fakes import FakeRuntimes
 
 if __name__ == "__main__":
-    settings = parse(Settings)
-    logging.basicConfig(level="INFO", stream=sys.stderr)
-    listener = listen(settings)
-    logging.info("Listening on http://%s:%d (API: /docs)", *listener.getsockname())
-    Server(create_app(settings, load_runtime=FakeRuntimes().load), settings).run(sockets=[listener])
+    sys.exit(launch(parse(Settings), lambda s, worker: create_app(s, load_runtime=FakeRuntimes().load, worker=worker)))

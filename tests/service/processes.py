@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from models.store import ArtifactStore
 from tests.service.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -62,6 +63,20 @@ class ServerProcess:
         except httpx.TransportError:
             return 0
 
+    def get(self, path: str) -> httpx.Response | None:
+        """The answer over a connection of its own; None where the connection broke."""
+        try:
+            return httpx.get(self._url + path, trust_env=False)
+        except httpx.TransportError:
+            return None
+
+    def post(self, path: str, document: object) -> httpx.Response | None:
+        """The answer over a connection of its own; None where the connection broke."""
+        try:
+            return httpx.post(self._url + path, json=document, trust_env=False)
+        except httpx.TransportError:
+            return None
+
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -88,6 +103,22 @@ class ServerProcess:
             if "Listening on" in line:
                 self._listens.set()
         self._listens.set()
+
+
+class Servers:
+    """Starts server processes on one store, and ends them."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._started: list[ServerProcess] = []
+
+    def __call__(self, *flags: str, module: str = FAKE, **variables: str) -> ServerProcess:
+        self._started.append(ServerProcess(module, "--artifacts", str(self._store.root), *flags, **variables))
+        return self._started[-1]
+
+    def kill(self) -> None:
+        for server in self._started:
+            server.kill()
 
 
 class Connection:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,7 +16,8 @@ from service.engine import Engine
 from service.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 from service.inference import InferenceRequest, InferenceResponse
 from service.limits import Limits
-from service.repository import LoadedModel, ModelRepository
+from service.repository import ModelRepository
+from service.versions import LoadedModel
 from tests.service.fakes import FakeRuntimes, publish_fake
 from tests.service.waiting import wait_until
 
@@ -130,6 +133,103 @@ async def test_unknown_model_or_version_is_not_found(
         with pytest.raises(NotFound) as caught:
             await engine.infer(InferenceRequest(ROWS, name, version))
     assert str(caught.value) == message
+
+
+@pytest.fixture
+def both(store: ArtifactStore, runtimes: FakeRuntimes) -> ModelRepository:
+    """Two versions, both loaded: `stable` is the first, `broken` one that is damaged."""
+    for factor in (1, 2, 3):
+        publish_fake(store, factor=factor)
+    store.label("demo", "stable", 1)
+    store.label("demo", "broken", 2)
+    (store.root / "demo" / "2" / "model.keras").write_text("")
+    repository = ModelRepository(store, runtimes.load)
+    repository.reconcile()
+    return repository
+
+
+@pytest.mark.parametrize(
+    ("version", "label", "factor"), [(None, None, 3), (1, None, 1), (3, None, 3), (None, "stable", 1)]
+)
+async def test_version_answers_by_its_number_and_by_its_label(
+    both: ModelRepository, version: int | None, label: str | None, factor: int
+) -> None:
+    engine = engine_of(both)
+    response = await engine.infer(InferenceRequest(ROWS, "demo", version, None, label))
+    assert (response.version, response.outputs["y"].tolist()) == (factor, [[factor, 2 * factor]])
+    assert engine.metadata("demo", version, label).version == factor
+    assert engine.queued_rows() == {("demo", 1): 0, ("demo", 3): 0}
+
+
+@pytest.mark.parametrize(
+    ("version", "label", "error", "message"),
+    [
+        (2, None, NotReady, "Version 2 of `demo` cannot be served: `model.keras` is damaged"),
+        (4, None, NotFound, "Version 4 of `demo` is not served. Served: 1, 3. Published: 1, 2, 3."),
+        (None, "broken", NotReady, "Version 2 of `demo` cannot be served: `model.keras` is damaged"),
+        (None, "nobody", NotFound, "`demo` has no label `nobody`. Labels: broken, stable."),
+    ],
+)
+async def test_version_or_label_that_is_not_served_is_told(
+    both: ModelRepository, version: int | None, label: str | None, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        await engine_of(both).infer(InferenceRequest(ROWS, "demo", version, None, label))
+    assert str(caught.value).startswith(message)
+
+
+async def test_label_leads_to_a_version_number(both: ModelRepository) -> None:
+    engine = engine_of(both)
+    assert (engine.version_of("demo", "stable"), engine.version_of(None, "stable")) == (1, 1)
+    assert engine.describe("demo").labels == {"stable": 1}
+    for label, error in (("broken", NotReady), ("nobody", NotFound)):
+        with pytest.raises(error):
+            engine.version_of("demo", label)
+
+
+async def test_label_before_the_first_look_at_the_disk_is_not_ready(repository: ModelRepository) -> None:
+    with pytest.raises(NotReady, match="`demo` is being loaded"):
+        engine_of(repository).version_of("demo", "stable")
+
+
+async def test_wait_until_ready_ends_once_a_model_serves(
+    store: ArtifactStore, repository: ModelRepository, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with running(engine_of(repository)) as engine:
+        waiting = asyncio.create_task(engine.wait_until_ready())
+        await happens(lambda: "Not listening yet: No model is published." in caplog.text)
+        assert not waiting.done()
+        publish_fake(store)
+        engine.reload()
+        await waiting
+        assert engine.unready_reason() is None
+
+
+async def test_wait_until_ready_ends_where_the_service_is_to_end(repository: ModelRepository) -> None:
+    async with running(engine_of(repository)) as engine:
+        waiting = asyncio.create_task(engine.wait_until_ready())
+        await asyncio.sleep(0)
+        engine.drain()
+        await waiting
+
+
+async def test_swapped_versions_leave_nothing_behind(
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes
+) -> None:
+    async with running(engine_of(repository)) as engine:
+        references = []
+        for number in range(1, 4):
+            publish_fake(store)
+            engine.reload()
+            await happens(lambda number=number: engine.unready_reason() is None and len(runtimes.loaded) == number)
+            await happens(lambda number=number: engine.metadata().version == number)
+            await engine.infer(InferenceRequest(ROWS))
+            references.append(weakref.ref(repository.current("demo")))
+        await happens(lambda: [runtime.times_closed for runtime in runtimes.loaded] == [1, 1, 0])
+        await asyncio.sleep(0)
+        gc.collect()
+        assert [reference() is None for reference in references] == [True, True, False]
 
 
 async def test_model_that_is_still_loading_is_not_ready(
@@ -367,11 +467,12 @@ async def test_version_that_is_replaced_while_it_is_looked_up_gives_way_to_the_n
     store: ArtifactStore, runtimes: FakeRuntimes
 ) -> None:
     class SwapsAtTheWorstMoment(ModelRepository):
-        def hold(self, model: LoadedModel) -> bool:
-            if len(runtimes.loaded) == 1:
+        def current(self, name: str) -> LoadedModel | None:
+            model = super().current(name)
+            if model and len(runtimes.loaded) == 1:
                 publish_fake(store, factor=3)
                 self.reconcile()
-            return super().hold(model)
+            return model
 
     publish_fake(store, factor=2)
     repository = SwapsAtTheWorstMoment(store, runtimes.load)

@@ -15,6 +15,7 @@ from service.errors import (
     NotReady,
     PayloadTooLarge,
     ServiceError,
+    TooManyValues,
     UnsupportedMedia,
 )
 
@@ -48,6 +49,7 @@ def client() -> Iterator[TestClient]:
         (InvalidRequest, 400),
         (NotFound, 404),
         (PayloadTooLarge, 413),
+        (TooManyValues, 413),
         (UnsupportedMedia, 415),
         (NotReady, 503),
     ],
@@ -108,5 +110,5 @@ def test_line_break_in_a_path_makes_no_second_line_in_the_log(
 
 
 def test_client_that_leaves_is_no_fault_of_ours(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
-    assert client.get("/leave").status_code == 400
+    assert client.get("/leave").status_code == 499
     assert caplog.messages == []

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from models.manifest import Signature, Tensors
-from service.errors import InvalidRequest
-from service.inference import check_inputs
+from service.errors import InvalidRequest, TooManyValues
+from service.inference import check_inputs, check_size
+from service.limits import NO_LIMITS, RequestLimits
 from tests.service.fakes import spec
 
 IMAGES = Signature(inputs=(spec("x", "float32", None, 2),), outputs=(spec("y", "float32"),))
@@ -56,4 +57,28 @@ def test_inputs_as_the_signature_says_pass(signature: Signature, inputs: Tensors
 def test_inputs_that_differ_from_the_signature_are_refused(signature: Signature, inputs: Tensors, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_inputs(signature, inputs)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("limits", [NO_LIMITS, RequestLimits(max_rows=3, max_elements=9)])
+def test_request_at_the_limits_passes(limits: RequestLimits) -> None:
+    check_size({"x": floats(3, 2), "y": floats(3)}, limits)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (
+            RequestLimits(max_rows=2, max_elements=9),
+            "A request may have at most 2 rows. Received: 3. Send fewer rows at a time.",
+        ),
+        (
+            RequestLimits(max_rows=3, max_elements=8),
+            "A request may hold at most 8 values. Received: 9. Send fewer rows at a time.",
+        ),
+    ],
+)
+def test_request_beyond_a_limit_is_refused(limits: RequestLimits, message: str) -> None:
+    with pytest.raises(TooManyValues) as caught:
+        check_size({"x": floats(3, 2), "y": floats(3)}, limits)
     assert str(caught.value) == message

@@ -13,8 +13,9 @@ import pytest
 from models.artifact import Artifact, write_manifest
 from models.golden import Golden
 from models.store import ArtifactStore
-from service.repository import LoadedModel, ModelRepository, State
+from service.repository import ModelRepository
 from service.runtimes.selection import Selection
+from service.versions import LoadedModel, State
 from tests.service.fakes import FakeRuntimes, publish_fake, selected
 
 ROW = {"x": np.array([[1.0, 2.0]], np.float32)}
@@ -40,10 +41,10 @@ def answer(repository: ModelRepository, name: str = "demo") -> float:
 def held(repository: ModelRepository, name: str = "demo") -> Iterator[LoadedModel]:
     """The version that serves, kept loaded until the block ends."""
     model = repository.current(name)
-    while model is None or not repository.hold(model):
+    while model is None or not model.hold():
         model = repository.current(name)
     yield model
-    repository.release(model)
+    model.release()
 
 
 def flip_a_byte(path: Path) -> None:
@@ -428,7 +429,7 @@ def test_replaced_version_that_is_closed_cannot_be_held(store: ArtifactStore, re
     assert old is not None
     publish_fake(store)
     repository.reconcile()
-    assert not repository.hold(old)
+    assert not old.hold()
 
 
 def test_close_lets_a_running_request_finish(

@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -14,7 +15,18 @@ from models.store import ArtifactStore
 from service.server import Server, listen
 from service.settings import Settings
 from tests.service.fakes import publish_fake
-from tests.service.processes import FAKE, REAL, ROOT, Connection, ServerProcess, command, environment, post, post_head
+from tests.service.processes import (
+    FAKE,
+    REAL,
+    ROOT,
+    Connection,
+    ServerProcess,
+    Servers,
+    command,
+    environment,
+    post,
+    post_head,
+)
 from tests.service.waiting import wait_until
 
 slow = pytest.mark.slow
@@ -27,15 +39,9 @@ PREDICTIONS = [[2.0, 4.0]]
 @pytest.fixture
 def start(store: ArtifactStore) -> Iterator[Start]:
     """Starts server processes on the test's store, and ends them."""
-    servers: list[ServerProcess] = []
-
-    def run(*flags: str, module: str = FAKE, **variables: str) -> ServerProcess:
-        servers.append(ServerProcess(module, "--artifacts", str(store.root), *flags, **variables))
-        return servers[-1]
-
-    yield run
-    for server in servers:
-        server.kill()
+    servers = Servers(store)
+    yield servers
+    servers.kill()
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +102,58 @@ def test_port_in_use_is_named_with_the_way_out() -> None:
     assert str(caught.value).endswith("Choose another: --port 9000.")
 
 
+@pytest.mark.parametrize("reuse", [(False, True), (True, False)])
+def test_port_is_shared_only_where_both_say_so(reuse: tuple[bool, bool]) -> None:
+    first, second = reuse
+    with listen(Settings(port=0, reuse_port=first)) as taken, pytest.raises(OSError, match="Address already in use"):
+        listen(Settings(port=taken.getsockname()[1], reuse_port=second))
+
+
+def test_shared_port_gets_no_connection_before_its_service_is_ready() -> None:
+    with listen(Settings(port=0, reuse_port=True)) as first:
+        port = first.getsockname()[1]
+        with listen(Settings(port=port, reuse_port=True)) as second:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port))
+            second.listen()
+            socket.create_connection(("127.0.0.1", port)).close()
+
+
+@pytest.mark.anyio
+async def test_connection_that_nobody_has_accepted_is_answered_before_the_end() -> None:
+    # The watchdog that ends the process outlives the test by an hour.
+    settings = Settings(port=0, drain_timeout=3600)
+    listener, server = listen(settings), Server(FastAPI(), settings)
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup([listener])
+    # The kernel connects them by itself; the event loop gets no turn before the server is told to end.
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(20)]
+    for client in clients:
+        client.sendall(b"GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n")
+    await server.shutdown([listener])
+    for client in clients:
+        with client, client.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 404 ")
+        assert b"connection: close" in head
+        assert body == b'{"detail":"Not Found"}'
+
+
 def test_host_that_is_none_is_named() -> None:
     with pytest.raises(OSError, match=r"^`host` must be an address of this machine. Received: no.such.host.invalid$"):
         listen(Settings(host="no.such.host.invalid", port=0))
+
+
+def test_tls_key_without_its_certificate_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^`tls_key` needs its certificate"):
+        Server(FastAPI(), Settings(tls_key=Path("key.pem")))
+
+
+@slow
+def test_certificate_that_is_not_there_is_one_line_and_exit_1() -> None:
+    code, lines = run_to_end("--port", "0", "--tls-certificate", "/nowhere/chain.pem", "--log-level", "error")
+    assert (code, len(lines)) == (1, 1), lines
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -160,6 +215,33 @@ def test_drain_delay_goes_on_accepting_while_ready_says_no(store: ArtifactStore,
     assert server.client.get("/health/live").status_code == 200
     server.send(signal.SIGTERM)
     assert server.exit_code(seconds=5) == 128 + signal.SIGTERM
+
+
+@slow
+def test_answers_while_draining_close_their_connections(store: ArtifactStore, start: Start) -> None:
+    publish_fake(store)
+    server = start("--drain-delay", "600").wait_ready()
+    with server.connect() as connection:
+        connection.send(post(BODY))
+        assert "connection" not in connection.read_answer()[1]
+        server.send(signal.SIGTERM)
+        wait_until(lambda: server.client.get("/health/live").headers.get("connection") == "close")
+        connection.send(post(BODY))
+        status, headers, _ = connection.read_answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert connection.is_at_end()
+
+
+@slow
+def test_service_takes_over_a_shared_port_once_it_is_ready(store: ArtifactStore, start: Start) -> None:
+    publish_fake(store)
+    old = start("--reuse-port").wait_ready()
+    flags = ("--reuse-port", "--port", str(old.address[1]))
+    new = start(*flags)  # which waits until it listens
+    assert "Not listening yet: The models are being loaded." in new.log
+    old.send(signal.SIGTERM)
+    assert old.exit_code() == 0
+    assert new.client.post("/predict", content=BODY).json()["predictions"] == PREDICTIONS
 
 
 @slow

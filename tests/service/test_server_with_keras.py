@@ -56,7 +56,7 @@ def export(store: ArtifactStore, model: keras.Model, rows: Tensors, *, layers: t
     dataset = DatasetRecord(name="made up", sha256="0" * 64, rows=2)
     training = TrainingRecord(config={}, dataset=dataset, seed=3, metrics={"test_accuracy": 0.5})
     candidate = Candidate("tiny", model, rows, labels, training)
-    return Published(store, publish(store, candidate, layers=layers), model)
+    return Published(store, publish(store, candidate, layers=layers, formats=("keras",)), model)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 from models.command_line import parse
 from service.settings import Settings
 
-SWITCHES = {"control_api"}
+SWITCHES = {name for name, field in Settings.model_fields.items() if field.annotation is bool}
 
 
 def test_defaults_suit_a_laptop() -> None:
@@ -22,25 +23,36 @@ def test_defaults_suit_a_laptop() -> None:
         ("artifacts", "elsewhere", Path("elsewhere")),
         ("layers", "my.layers, yours", ("my.layers", "yours")),
         ("runtime", "onnx,churn=litert", "onnx,churn=litert"),
+        ("versions", "latest,churn=3", "latest,churn=3"),
         ("default_model", "digits", "digits"),
         ("host", "0.0.0.0", "0.0.0.0"),
         ("port", "9000", 9000),
         ("grpc_port", "9001", 9001),
         ("reload_interval", "0.5", 0.5),
         ("max_body_bytes", "1000", 1000),
+        ("max_header_bytes", "2000", 2000),
+        ("keep_alive_timeout", "5", 5.0),
+        ("client_timeout", "2.5", 2.5),
+        ("tls_certificate", "chain.pem", Path("chain.pem")),
+        ("tls_key", "key.pem", Path("key.pem")),
         ("max_batch_size", "8", 8),
         ("max_queue_size", "100", 100),
         ("max_queue_delay_ms", "1.5", 1.5),
         ("request_timeout", "2", 2.0),
+        ("max_rows", "10", 10),
+        ("max_elements", "100", 100),
+        ("max_connections", "5", 5),
+        ("workers", "4", 4),
         ("drain_delay", "5", 5.0),
         ("drain_timeout", "30", 30.0),
         ("log_level", "debug", "debug"),
+        ("log_format", "json", "json"),
     ],
 )
 def test_every_setting_comes_from_the_environment_or_a_flag(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
 ) -> None:
-    from_flag = parse(Settings, [f"--{name.replace('_', '-')}", text])
+    from_flag = parse(Settings, [f"--{name.replace('_', '-')}", *([] if value is True else [text])])
     monkeypatch.setenv(f"LAYERSERVE_{name.upper()}", text)
     from_environment = parse(Settings, [])
     assert (getattr(from_flag, name), getattr(from_environment, name)) == (value, value)
@@ -59,6 +71,11 @@ def test_switch_is_a_flag_or_a_word_in_the_environment(monkeypatch: pytest.Monke
         monkeypatch.setenv(f"LAYERSERVE_{name.upper()}", word)
         values.append(getattr(parse(Settings, []), name))
     assert values == [True, False, True, False]
+
+
+def test_models_are_not_loaded_by_request_in_several_processes() -> None:
+    with pytest.raises(ValidationError, match="`control_api` needs a single process"):
+        Settings(control_api=True, workers=2)
 
 
 def test_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +108,32 @@ def test_runtime_that_does_not_exist_or_comes_twice_is_refused(text: str, capsys
     assert capsys.readouterr().err == (
         f"python -m service: `runtime` must be one of {choices}, for single models too: auto,churn=onnx. "
         f"Received: {text}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("latest", (0, 0)),
+        ("all", (sys.maxsize, sys.maxsize)),
+        ("2", (2, 2)),
+        ("churn=all", (sys.maxsize, 0)),
+        ("latest, churn = 3", (3, 0)),
+        ("churn=latest,5", (0, 5)),
+    ],
+)
+def test_versions_are_for_all_models_or_for_one(text: str, expected: tuple[int, int]) -> None:
+    settings = parse(Settings, ["--versions", text])
+    assert (settings.newest_of("churn"), settings.newest_of("digits")) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "newest", "all,latest", "churn=1,churn=2", "=all", "1000000"])
+def test_versions_that_cannot_be_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Settings, [f"--versions={text}"])
+    assert capsys.readouterr().err == (
+        "python -m service: `versions` must be latest, all or a number from 1 to 999999, "
+        f"for single models too: latest,churn=3. Received: {text}\n"
     )
 
 

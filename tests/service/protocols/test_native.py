@@ -280,6 +280,25 @@ def test_unknown_model_or_version_is_404_and_lists_those_that_exist(
     assert (response.status_code, response.json()) == (404, {"error": message})
 
 
+def test_version_with_a_label_answers_under_it(store: ArtifactStore, serve: Serve) -> None:
+    for factor in (2, 3):
+        publish_fake(store, factor=factor)
+    store.label("demo", "stable", 1)
+    client = serve()
+    wait_until(lambda: client.get("/models/demo").json()["labels"] == {"stable": 1})
+    answers = [
+        client.post(f"/models/demo/{path}predict", json={"instances": [[1, 2]]}).json()
+        for path in ("", "versions/1/", "labels/stable/")
+    ]
+    assert [(answer["version"], answer["predictions"]) for answer in answers] == [
+        (2, [[3.0, 6.0]]),
+        (1, [[2.0, 4.0]]),
+        (1, [[2.0, 4.0]]),
+    ]
+    response = client.post("/models/demo/labels/other/predict", json={"instances": [[1, 2]]})
+    assert (response.status_code, response.json()["error"]) == (404, "`demo` has no label `other`. Labels: stable.")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [

@@ -296,6 +296,11 @@ def test_statistics_count_rows_runs_and_failures(client: TestClient) -> None:
     assert (found["batch_stats"][0]["batch_size"], found["last_inference"] > 0) == (2, True)
 
 
+def test_requests_are_counted_as_this_protocols(client: TestClient) -> None:
+    answer(client)
+    assert 'protocol="v2"' in client.get("/metrics").text
+
+
 @pytest.mark.parametrize("path", ["/v2/models/stats", "/v2/models/demo/versions/1/stats"])
 def test_statistics_are_there_for_all_and_for_one(client: TestClient, path: str) -> None:
     assert [item["name"] for item in client.get(path).json()["model_stats"]] == ["demo"]

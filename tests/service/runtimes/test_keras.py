@@ -14,7 +14,7 @@ from models.manifest import DatasetRecord, FormatRecord, LayerRecord, Manifest, 
 from models.quiet import quiet_import
 from models.store import ArtifactStore
 from service.repository import ModelRepository
-from service.runtimes import load
+from service.runtimes import RuntimeUnavailableError, load
 from service.runtimes.selection import choose
 
 with quiet_import():
@@ -191,7 +191,7 @@ def test_signature_that_is_not_the_models_is_refused(store: ArtifactStore) -> No
 def test_version_without_a_keras_file_is_refused(store: ArtifactStore) -> None:
     formats = {"onnx": FormatRecord(path="model.onnx", max_abs_error=0.0, tolerance=1e-5)}
     artifact = publish(store, our_model(), {"features": floats(1, 4)}, formats=formats)
-    with pytest.raises(ArtifactError, match=r"The version has no format `keras`\. It has: onnx\."):
+    with pytest.raises(RuntimeUnavailableError, match=r"The version has no format `keras`\. It has: onnx\."):
         load("keras", artifact, ())
 
 

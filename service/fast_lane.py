@@ -1,0 +1,298 @@
+"""The fast lane: predictions answered from the connection itself, without an ASGI scope, a task or a future.
+
+A connection that finds the head of a plain `POST .../predict` collects the body, decodes it, queues the rows in the
+engine, and writes the answer when the engine calls back. Everything else is uvicorn's and goes on to the application:
+other paths, and predictions that are chunked, large, compressed, of another type, or that ask for 100-continue. What is
+done with a body is in `service.protocols.predict` for both ways, so the answers are the same to the byte.
+
+Requests that one client sends without waiting run together, and are answered in their order: `_lane` holds them until
+their turn. A request that follows one of the application's waits in uvicorn's own `pipeline`, as the application's do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import perf_counter
+from typing import Any
+
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.connection import CLOSE, Awaits, Connection
+from service.errors import UNFORESEEN, ServiceError, error_body, log_error
+from service.exchange import CLIENT_LEFT
+from service.inference import InferenceResponse
+from service.lane_request import Answer, Head, Heads, Request
+from service.logs import request_id
+from service.observer import Observing
+from service.protocols.json_rows import LARGE_BODY_BYTES
+from service.protocols.predict import (
+    JSON,
+    PROTOCOL,
+    TIMEOUT_HEADER,
+    Predictor,
+    parse_url,
+    timeout_seconds,
+)
+
+_MOST_AT_ONCE = 64
+_MEDIA_TYPE = JSON.encode()
+_TIMEOUT = TIMEOUT_HEADER.lower().encode()
+_ID = b"x-request-id"
+_LINES = b"content-length: %d\r\ncontent-type: application/json\r\nx-request-id: %b\r\n"
+_ALLOWED = frozenset({b"content-length", b"content-type", _TIMEOUT, _ID})
+_DECLINED = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
+_READ = _ALLOWED | _DECLINED
+_HEADS = Heads()
+
+
+class FastLane(Connection):
+    """A connection with the lane. `app_state` holds the application's predictor; without one the lane is closed."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._predictor: Predictor | None = self.app_state.get("predictor")
+        self._observing: Observing = self.app_state.get("observing")  # type: ignore[assignment] # there with the predictor
+        self._lane: deque[Request] = deque()
+        self._arriving: Request | None = None
+        self._unknown_head: bytes | None = None
+        self._longest_body = min(self.limits.max_body_bytes, LARGE_BODY_BYTES)
+        self._default_headers: list[tuple[bytes, bytes]] | None = None
+        self._default_lines = b""
+        self._says_close = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Takes the client's rows out of the queue."""
+        self._drop_lane()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes a whole request whose head has come before past the parser, and leaves all else to it."""
+        if self.awaits is not Awaits.REST_OF_REQUEST:
+            end = data.find(b"\r\n\r\n") + 4
+            text = data[:end]
+            head = _HEADS.get(text)
+            if head is None:
+                self._unknown_head = text
+            elif len(data) == end + head.length and self._is_free() and not self.is_ending():
+                self._take_whole(head, data[end:])
+                return
+        super().data_received(data)
+        self._unknown_head = None
+
+    def on_message_begin(self) -> None:
+        """Makes no ASGI scope yet: the lane needs none."""
+        self.begin_message()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._arriving = None
+
+    def on_headers_complete(self) -> None:
+        """Decides which way the request goes."""
+        self.end_head()
+        request = self._enter()
+        if request is None:
+            self._leave_to_uvicorn()
+            return
+        self._arriving = request
+        is_free = self._is_free()
+        self.cycle = request  # type: ignore[assignment] # it has all that uvicorn asks of a cycle
+        if is_free:
+            self._start(request)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        """Collects a body; `content-length` has said that it is small."""
+        request = self._arriving
+        if request is None:
+            super().on_body(body)
+        elif not request.body:
+            request.body = body
+        else:
+            if type(request.body) is bytes:
+                request.body = bytearray(request.body)
+            request.body += body
+
+    def on_message_complete(self) -> None:
+        """Runs a request of the lane, if it need not wait for others."""
+        request = self._arriving
+        if request is None:
+            super().on_message_complete()
+            return
+        self.end_message()
+        self._arriving = None
+        request.has_arrived = True
+        if request.has_started and not self.transport.is_closing():
+            self._run(request)
+            if request.answer:
+                self._advance()
+
+    def take_answer(self, request: Request, result: InferenceResponse | BaseException) -> None:
+        """Writes the answer as soon as no earlier one is missing."""
+        try:
+            if isinstance(result, BaseException):
+                raise result
+            plan = request.plan
+            assert plan is not None  # noqa: S101 - what has been queued has been decoded
+            encoder = plan.encoder_for(result)
+            began = perf_counter()
+            body = encoder.encode(result.outputs, labels=request.head.labels)
+            ended = perf_counter()
+            counts = plan.counts if result.version == plan.version else plan.counts_for(result)
+            counts.succeeded((ended - request.received, request.decoded - request.received, ended - began))
+            request.answer = Answer(200, encoder.head, body)
+        except Exception as error:
+            request.answer = self._failure(request, error)
+        self._advance()
+
+    def _enter(self) -> Request | None:
+        """The request whose head has just come, if it is one for the lane."""
+        asked = parse_url(self.url) if self._predictor else None
+        parser = self.parser
+        if asked is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+            return None
+        found: dict[bytes, bytes] = {}
+        for name, value in self.headers:
+            if name in _READ:
+                if name in found or name in _DECLINED:
+                    return None
+                found[name] = value
+        media_type = found.get(b"content-type", _MEDIA_TYPE)
+        is_json = media_type == _MEDIA_TYPE or media_type.partition(b";")[0].strip().lower() == _MEDIA_TYPE
+        length = int(found.get(b"content-length", b"0"))
+        if not is_json or length > self._longest_body or self.is_closing_soon:
+            return None
+        timeout = found[_TIMEOUT].decode("latin-1") if _TIMEOUT in found else None
+        head = Head(self.url, *asked, timeout, length, parser.should_keep_alive())
+        if self._unknown_head is not None and _ID not in found and head.keep_alive:
+            _HEADS.add(self._unknown_head, head)
+        self._unknown_head = None  # what follows in this chunk has another
+        return Request(self, head, self._observing.request_ids.choose(found.get(_ID)))
+
+    def _is_free(self) -> bool:
+        """Whether a request need not wait for the application to answer an earlier one."""
+        previous: Any = self.cycle
+        is_next = previous is None or previous.response_complete or type(previous) is Request
+        return is_next and not self.pipeline and len(self._lane) < _MOST_AT_ONCE
+
+    def _take_whole(self, head: Head, body: bytes) -> None:
+        """Does what the callbacks of the parser do for a request."""
+        if self.timeout_keep_alive_task:
+            self._unset_keepalive_if_required()
+        request = Request(self, head, self._observing.request_ids.choose(None))
+        request.body = body
+        request.has_arrived = True
+        self.cycle = request  # type: ignore[assignment] # as in `on_headers_complete`
+        self.awaits = Awaits.ANSWER
+        self.steps += 1
+        self._start(request)
+        if request.answer:
+            self._advance()
+
+    def _leave_to_uvicorn(self) -> None:
+        """Lets uvicorn see the head from its beginning."""
+        url, headers, expects_100_continue = self.url, self.headers, self.expect_100_continue
+        HttpToolsProtocol.on_message_begin(self)  # our own part of it has been done
+        self.url, self.expect_100_continue = url, expects_100_continue
+        self.headers.extend(headers)  # the scope has this very list
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: ASGI3Application) -> None:
+        """Called by uvicorn to start what has waited behind an answer of the application."""
+        if type(cycle) is Request:
+            self._start(cycle)
+            self._advance()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start(self, request: Request) -> None:
+        request.has_started = True
+        self._lane.append(request)
+        if request.has_arrived:
+            self._run(request)
+
+    def _run(self, request: Request) -> None:
+        """Queues the rows; where they can't be, the answer says why."""
+        predictor = self._predictor
+        assert predictor is not None  # noqa: S101 - nothing has entered without it
+        request.received = perf_counter()
+        try:
+            _, target, labels, timeout, *_ = request.head
+            seconds = timeout_seconds(timeout)
+            plan = request.plan = predictor.plan(target)
+            if labels:
+                plan.check_labels()
+            inputs = plan.decode(bytes(request.body))
+            request.decoded = perf_counter()
+            request.body = b""
+            request.ticket = plan.submit(inputs, target, seconds, request.done)
+        except Exception as error:
+            request.answer = self._failure(request, error)
+
+    def _advance(self) -> None:
+        """Writes the answers whose turn it is, then starts what has waited behind them."""
+        lane, pipeline = self._lane, self.pipeline
+        while not self.transport.is_closing():
+            while lane and lane[0].answer:
+                self._write(lane.popleft())
+            if not pipeline or len(lane) >= _MOST_AT_ONCE:
+                break
+            following: Any = pipeline[-1][0]
+            if type(following) is Request:
+                pipeline.pop()
+                self._start(following)
+            elif not lane:
+                super()._start_asgi_task(*pipeline.pop())
+                break
+            else:
+                break
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        self.end_answer()
+
+    def _write(self, request: Request) -> None:
+        status, head, body = request.answer  # type: ignore[misc] # `_advance` has seen that there is one
+        if (status != 200 or self._observing.access_log) and self._observing.has_line(status):
+            request.log(self._observing, status)
+        headers = self.server_state.default_headers
+        if headers is not self._default_headers:  # uvicorn makes them anew once a second, for the date
+            self._default_headers = headers
+            self._default_lines = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in headers)
+            self._says_close = CLOSE in headers
+        is_last = self._says_close or not request.keep_alive
+        end = b"connection: close\r\n\r\n" if is_last and not self._says_close else b"\r\n"
+        lines = _LINES % (len(body), request.request_id)
+        self.transport.write(b"".join((STATUS_LINE[status], self._default_lines, head, lines, end, body)))
+        request.response_complete = True
+        self.server_state.total_requests += 1
+        if request.is_last or is_last:
+            self.transport.close()
+            self._drop_lane()
+
+    def _failure(self, request: Request, error: Exception) -> Answer:
+        self._count_failure(request, error.status if isinstance(error, ServiceError) else 500)
+        with request_id(request.request_id.decode()):
+            if not isinstance(error, ServiceError):
+                self.logger.error("Exception in the fast lane\n", exc_info=error)
+                request.is_last = True  # as after an exception in the application
+                return Answer(500, b"", error_body(UNFORESEEN))
+            log_error("POST", request.path, error)
+        request.error = str(error)
+        head = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in error.headers.items()])
+        return Answer(error.status, head, error_body(request.error))
+
+    def _count_failure(self, request: Request, status: int) -> None:
+        counts = request.plan.counts if request.plan else self._observing.metrics.requests("", None, PROTOCOL)
+        counts.failed(status)
+
+    def _drop_lane(self) -> None:
+        """Nobody waits for these answers any more."""
+        for request in self._lane:
+            if request.ticket and not request.answer:
+                request.ticket.cancel()
+                self._count_failure(request, CLIENT_LEFT)
+        self._lane.clear()
+        self._arriving = None

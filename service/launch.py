@@ -1,0 +1,54 @@
+"""From settings to a running service: one process, or a supervisor and its workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from fastapi import FastAPI
+
+from service import logs, supervisor
+from service.server import Server, bind_shared, check_tls, listen, scheme
+from service.settings import Settings
+from service.worker import Worker
+
+_log = logging.getLogger(__name__)
+
+MakeApp = Callable[[Settings, Worker | None], FastAPI]
+
+
+def launch(settings: Settings, make_app: MakeApp) -> int:
+    """Serves until a signal comes; gives the exit code.
+
+    Args:
+        settings: Of the service.
+        make_app: Makes the application, in each worker where there are several.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    worker = Worker.from_environment(os.environ)
+    logs.configure(settings.log_level, settings.log_format, worker=worker.number if worker else None)
+    if worker is not None:
+        return _serve_as(worker, settings, make_app)
+    check_tls(settings)
+    if settings.workers > 1:
+        return supervisor.supervise([sys.executable, *sys.orig_argv[1:]], settings)
+    listener = listen(settings)
+    host, port = listener.getsockname()[:2]
+    url = f"{scheme(settings)}://{f'[{host}]' if ':' in host else host}:{port}"
+    server = Server(
+        make_app(settings, None), settings, on_started=lambda: _log.info("Listening on %s (API: /docs)", url)
+    )
+    server.run(sockets=[listener])
+    return 0 if server.started else 3
+
+
+def _serve_as(worker: Worker, settings: Settings, make_app: MakeApp) -> int:
+    supervisor.end_with_supervisor()
+    listener = bind_shared(settings, worker.port)
+    server = Server(make_app(settings, worker), settings, on_started=supervisor.announce)
+    server.run(sockets=[listener])
+    return 0 if server.started else 3

@@ -1,0 +1,99 @@
+"""Around the whole application: gives each request its id, counts it, and writes its line in the access log."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.exchange import CLIENT_LEFT, Exchange, RequestIds
+from service.logs import REQUEST_ID
+from service.metrics import Metrics
+
+_log = logging.getLogger("service.access")
+
+
+@dataclass(frozen=True)
+class Observing:
+    """What is needed to see a request through.
+
+    Attributes:
+        metrics: Where inferences are counted.
+        request_ids: Where ids come from.
+        access_log: Whether each request has its line. Without it those that were refused have theirs at level debug.
+    """
+
+    metrics: Metrics
+    request_ids: RequestIds
+    access_log: bool
+
+    def has_line(self, status: int) -> bool:
+        """Whether a request that was answered so has its line in the log."""
+        return self.access_log or (status >= 400 and _log.isEnabledFor(logging.DEBUG))
+
+    def write_line(self, method: str, path: str, status: int, exchange: Exchange, seconds: float) -> None:
+        """Writes it: never a request's rows, and what a client chose only in quotes."""
+        details: dict[str, Any] = {"status": status, "ms": round(seconds * 1e3, 3)}
+        if exchange.model:
+            details |= {"model": exchange.model, "version": exchange.version, "rows": exchange.rows}
+        if exchange.error:
+            details["error"] = exchange.error
+        text = " ".join(
+            f"{name}={value!r}" if name == "error" else f"{name}={value}" for name, value in details.items()
+        )
+        fields = {"method": method, "path": path, **details}
+        level = logging.INFO if self.access_log else logging.DEBUG
+        _log.log(level, "%s %r %s", method, path, text, extra={"fields": fields})
+
+
+class Observer:
+    """Sees what the client sees, which a middleware inside of Starlette's error handling would not."""
+
+    def __init__(self, app: ASGIApp, observing: Observing) -> None:
+        self._app = app
+        self._observing = observing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers as `app` does, with an `X-Request-Id`."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+        request_id = self._observing.request_ids.choose(dict(scope["headers"]).get(b"x-request-id"))
+        exchange = Exchange(request_id.decode())
+        exchange.enter(scope)
+        REQUEST_ID.set(exchange.request_id)  # never reset: uvicorn logs a failure in this task when we have returned
+        status = CLIENT_LEFT
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            status = 500 if status == CLIENT_LEFT else status
+            raise
+        finally:
+            _count(self._observing.metrics, exchange, status)
+            if self._observing.has_line(status):
+                seconds = perf_counter() - began
+                self._observing.write_line(scope["method"], scope["path"], status, exchange, seconds)
+
+
+def _count(metrics: Metrics, exchange: Exchange, status: int) -> None:
+    """Counts an inference that has been answered; any other request is none of the metrics'."""
+    if not exchange.protocol:
+        return
+    requests = metrics.requests(exchange.model, exchange.version, exchange.protocol)
+    if status == 200:
+        requests.succeeded((perf_counter() - exchange.received, exchange.decode, exchange.encode))
+        requests.digest_if_long()
+    else:
+        requests.failed(status)

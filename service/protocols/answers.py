@@ -1,0 +1,115 @@
+"""What a prediction looks like as JSON: `{"predictions": [...], "model": ..., "version": ...}` and its headers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.manifest import Signature, Tensors, TensorSpec
+from service.errors import InvalidRequest, ServiceError
+from service.inference import InferenceResponse
+from service.metadata import ModelMetadata
+from service.protocols.tensors import encode
+
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+
+class AnswerEncoder:
+    """Writes the answers that one version gives. `headers` says who gave them, and `head` the same as lines of HTTP."""
+
+    def __init__(self, signature: Signature, model: str, version: int, runtime: str) -> None:
+        self.signature = signature
+        self.headers = {"x-model-name": model, "x-model-version": str(version), "x-runtime": runtime}
+        self.head = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in self.headers.items())
+        self._model = model
+        only = signature.outputs[0] if len(signature.outputs) == 1 else None
+        self._only_numbers = only.name if only and only.dtype != "string" else None
+        self._tail = b"," + dump({"model": model, "version": version})[1:]
+
+    @classmethod
+    def of(cls, response: InferenceResponse) -> AnswerEncoder:
+        """The one for the version that gave `response`."""
+        return cls(response.signature, response.model, response.version, response.runtime)
+
+    def encode(self, outputs: Tensors, *, labels: bool) -> bytes:
+        """The body.
+
+        Raises:
+            InvalidRequest: labels are asked for, and the model is no classifier with labels.
+            ServiceError: the model answered with what JSON cannot carry.
+        """
+        if labels:
+            rows = dump(_labelled(self._model, outputs, self.signature))
+        elif self._only_numbers is not None:
+            values = outputs[self._only_numbers]
+            rows = orjson.dumps(values if values.flags.c_contiguous else values.copy(), None, _NUMPY)
+        else:
+            rows = dump(_rows(outputs, self.signature))
+        # orjson writes NaN and Infinity as null, so an answer without null needs no look at each number.
+        if b"null" in rows:
+            _check_finite(outputs)
+        return b"".join((b'{"predictions":', rows, self._tail))
+
+
+def check_labels(name: str, signature: Signature) -> tuple[str, ...]:
+    """The labels of a classifier.
+
+    Raises:
+        InvalidRequest: the model `name` is none.
+    """
+    labels = signature.labels
+    if labels is None or [spec.shape for spec in signature.outputs] != [(None, len(labels))]:
+        raise InvalidRequest(f"`{name}` is no classifier with labels. Ask without ?labels=true.")
+    return labels
+
+
+def example(metadata: ModelMetadata) -> dict[str, Any]:
+    """A request that works as it stands, the first golden row, with the answer that the trained model gave."""
+    outputs = {name: values[:1] for name, values in metadata.golden.outputs.items()}
+    encoder = AnswerEncoder(metadata.signature, metadata.name, metadata.version, metadata.runtime)
+    return {"request": example_request(metadata), "response": orjson.loads(encoder.encode(outputs, labels=False))}
+
+
+def example_request(metadata: ModelMetadata) -> Any:
+    """The first golden row as a request."""
+    specs = metadata.signature.inputs
+    columns = [encode(spec, metadata.golden.inputs[spec.name][:1]) for spec in specs]
+    return orjson.loads(dump({"instances": _join(columns, specs)}))
+
+
+def dump(content: Any) -> bytes:
+    """JSON of Python's values and NumPy's arrays."""
+    return orjson.dumps(content, option=_NUMPY)
+
+
+def _check_finite(outputs: Tensors) -> None:
+    for name, values in outputs.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ServiceError(f"The model answered with NaN or Infinity in `{name}`, which JSON cannot carry.")
+
+
+def _labelled(name: str, outputs: Tensors, signature: Signature) -> list[dict[str, Any]]:
+    labels = check_labels(name, signature)
+    probabilities = outputs[signature.outputs[0].name]
+    _check_finite(outputs)  # a row may hold NaN beside the likeliest probability
+    best = probabilities.argmax(axis=1)
+    return [{"label": labels[index], "probability": row[index]} for index, row in zip(best, probabilities, strict=True)]
+
+
+def _rows(outputs: Tensors, signature: Signature) -> Any:
+    return _join([_column(outputs[spec.name], spec) for spec in signature.outputs], signature.outputs)
+
+
+def _join(columns: list[Any], specs: tuple[TensorSpec, ...]) -> Any:
+    """From a column for each tensor to a value, or an object of all of them, for each row."""
+    if len(columns) == 1:
+        return columns[0]
+    names = [spec.name for spec in specs]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _column(values: np.ndarray, spec: TensorSpec) -> Any:
+    """One value a row, as orjson takes it: no strings of NumPy, and no memory order but C's."""
+    return values.tolist() if spec.dtype == "string" else np.ascontiguousarray(values)

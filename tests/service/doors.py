@@ -1,0 +1,118 @@
+"""Servers in threads of the test's own process, so that a test can hold their runtimes and look inside."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import uvicorn
+
+from models.store import ArtifactStore
+from service.app import create_app
+from service.engine import Engine
+from service.server import Server, listen
+from service.settings import Settings
+from tests.service.fakes import FakeRuntimes
+from tests.service.waiting import wait_until
+
+
+class Door:
+    """A server on a free port; `asked` counts the requests that its application has seen."""
+
+    def __init__(self, store: ArtifactStore, **settings: Any) -> None:
+        self.settings = Settings(artifacts=store.root, port=0, reload_interval=0.05, **settings)
+        self.runtimes = FakeRuntimes()
+        self.asked = 0
+        self._app = create_app(self.settings, load_runtime=self.runtimes.load)
+        self.server = Server(self._app, self.settings)
+        # Signals are the main thread's, and the watchdog over the shutdown would end the tests' process.
+        self.server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+        self.server.shutdown = partial(uvicorn.Server.shutdown, self.server)  # type: ignore[method-assign]
+        self.server.config.load()
+        self._inner = self.server.config.loaded_app
+        self.server.config.loaded_app = self._count
+        listener = listen(self.settings)
+        self.address: tuple[str, int] = listener.getsockname()
+        self.thread = threading.Thread(target=self.server.run, args=([listener],), daemon=True)
+        self.thread.start()
+
+    @property
+    def engine(self) -> Engine:
+        engine: Engine = self._app.state.engine
+        return engine
+
+    def wait_ready(self) -> Door:
+        wait_until(lambda: self.server.started and self.engine.unready_reason() is None)
+        return self
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.runtimes.may_load.set()
+        for runtime in self.runtimes.loaded:
+            runtime.release()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+    def connect(self) -> Wire:
+        return Wire(self.address)
+
+    async def _count(self, scope: Any, receive: Any, send: Any) -> None:
+        self.asked += scope["type"] == "http"
+        await self._inner(scope, receive, send)
+
+
+@contextlib.contextmanager
+def opened(store: ArtifactStore, **settings: Any) -> Iterator[Door]:
+    door = Door(store, **settings)
+    try:
+        yield door.wait_ready()
+    finally:
+        door.stop()
+
+
+class Wire:
+    """One connection, whose answers are compared to the byte."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address, timeout=30)
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.socket.close()
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+        self.file = self.socket.makefile("rb")
+
+    def send(self, *parts: bytes) -> Wire:
+        self.socket.sendall(b"".join(parts))
+        return self
+
+    def answer(self, *, has_body: bool = True) -> bytes:
+        """The next answer as it came, but for its date, and with one id for all that the server made."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.file.readline()
+            assert line, f"the connection ended after {head!r}"
+            head += line
+        head, dates = re.subn(rb"\r\ndate: [^\r]*GMT", b"", head)
+        assert dates == 1 or head.startswith((b"HTTP/1.1 100", b"HTTP/1.1 431"))
+        head = re.sub(rb"\r\nx-request-id: [0-9a-f]{12}-[0-9a-f]+\r\n", b"\r\nx-request-id: made\r\n", head)
+        length = re.search(rb"content-length: (\d+)", head)
+        return head + (self.file.read(int(length[1])) if length and has_body else b"")
+
+    def is_at_end(self) -> bool:
+        try:
+            return self.file.read(1) == b""
+        except ConnectionResetError:
+            return True

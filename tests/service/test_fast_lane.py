@@ -1,0 +1,374 @@
+"""The fast lane against the application: the same bytes, whatever is asked and however it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from models.store import ArtifactStore
+from tests.service.doors import Door, opened
+from tests.service.fakes import MODELS, publish_fake
+from tests.service.processes import post, post_head
+from tests.service.protocols import test_native
+from tests.service.waiting import wait_until
+
+BODY = b'{"instances":[[1,2]]}'
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Door, Door]]:
+    """Two servers of the same models, `demo` and one of each kind: one with the lane, one without."""
+    store = ArtifactStore(tmp_path_factory.mktemp("doors"))
+    publish_fake(store)
+    for kind in MODELS:
+        publish_fake(store, kind, kind)
+    settings = {"default_model": "demo", "max_body_bytes": 200_000, "log_level": "warning"}
+    with opened(store, **settings) as lane, opened(store, fast_lane=False, **settings) as application:
+        for door in (lane, application):
+            wait_until(lambda door=door: len(door.runtimes.loaded) == len(MODELS) + 1)  # type: ignore[misc]
+        yield lane, application
+
+
+def table(test: Any) -> list[Any]:
+    """The cases of a parametrized test."""
+    return [case for mark in test.pytestmark if mark.name == "parametrize" for case in mark.args[1]]
+
+
+def both(doors: tuple[Door, Door], request: bytes, *, has_body: bool = True) -> tuple[bytes, bytes, int]:
+    """What each way answers, and how often the lane's server asked its application."""
+    lane, application = doors
+    asked = lane.asked
+    with lane.connect() as quick, application.connect() as slow:
+        first = quick.send(request).answer(has_body=has_body)
+        second = slow.send(request).answer(has_body=has_body)
+        if b"connection: close" in first:
+            assert quick.is_at_end()
+            assert slow.is_at_end()
+        else:
+            assert quick.send(LIVE).answer() == slow.send(LIVE).answer()
+            asked += 1
+    return first, second, lane.asked - asked
+
+
+def refused() -> Iterator[tuple[str, bytes]]:
+    """Model and body of each request that `test_native` sees refused."""
+    for body, _ in table(test_native.test_malformed_json_is_refused_with_its_place):
+        yield "demo", body
+    for document, _ in table(test_native.test_body_without_the_one_key_is_refused):
+        yield "demo", document.encode()
+    for instances, _ in table(test_native.test_instances_that_are_no_rows_are_refused):
+        yield "demo", f'{{"instances": {instances}}}'.encode()
+    for rows, _ in table(test_native.test_rows_that_the_model_does_not_take_are_refused_with_an_example):
+        yield "demo", f'{{"instances": {rows}}}'.encode()
+    for kind, rows, _ in table(test_native.test_value_of_another_type_is_refused_by_any_dtype):
+        yield kind, f'{{"instances": {rows}}}'.encode()
+    yield "wide", b'{"instances":[[1]]}'
+    yield "broken", b'{"instances":[[404,1]]}'
+
+
+def answered() -> Iterator[tuple[str, bytes]]:
+    """Model and body of requests that are answered."""
+    for kind, rows in table(test_native.test_any_rank_and_dtype_goes_in_and_comes_out):
+        yield kind, json.dumps({"instances": rows}).encode()
+    yield "combine", json.dumps({"instances": [test_native.COMBINED] * 2}).encode()
+    yield "demo", b'{"instances":[{"x":[1,2]}]}'
+
+
+@pytest.mark.parametrize(("model", "body"), [*refused(), *answered()])
+def test_body_gets_the_same_bytes_either_way(doors: tuple[Door, Door], model: str, body: bytes) -> None:
+    quick, slow, asked = both(doors, post(body, path=f"/models/{model}/predict".encode()))
+    assert (quick, asked) == (slow, 0)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/predict",
+        "/models/demo/versions/1/predict",
+        "/models/classify/predict?labels=true",
+        "/predict?labels=true",
+        *(path for path, _ in table(test_native.test_unknown_model_or_version_is_404_and_lists_those_that_exist)[:4]),
+    ],
+)
+def test_path_gets_the_same_bytes_either_way(doors: tuple[Door, Door], path: str) -> None:
+    body = BODY if "classify" not in path else b'{"instances":[[0,1,3]]}'
+    quick, slow, asked = both(doors, post(body, path=path.encode()))
+    assert (quick, asked) == (slow, 0)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (b"Content-Type: application/json",),
+        (b"content-type: Application/JSON; charset=utf-8",),
+        (b"X-Request-Timeout-Ms: 5000",),
+        (b"X-Request-Timeout-Ms: soon",),
+        (b"X-Request-Timeout-Ms: 0",),
+        (b"Connection: close",),
+        (b"Connection: keep-alive",),
+        (b"Authorization: Bearer x", b"X-Other: 1", b"X-Other: 2"),
+    ],
+)
+def test_headers_of_a_plain_request_get_the_same_bytes(doors: tuple[Door, Door], headers: tuple[bytes, ...]) -> None:
+    quick, slow, asked = both(doors, post(BODY, *headers))
+    assert (quick, asked) == (slow, 0)
+
+
+CHUNKED = (
+    b"Host: test\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n" + BODY[:7] + b"\r\ne\r\n" + BODY[7:] + b"\r\n0\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        post(BODY, b"Content-Type: text/plain"),
+        post(BODY, b"Content-Type: application/json", b"Content-Type: text/plain"),
+        post(BODY, b"Content-Encoding: gzip"),
+        post(BODY, b"Upgrade: h2c", b"Connection: upgrade"),
+        post(BODY, path=b"/predict?labels=maybe"),
+        post(BODY, path=b"/predict/"),
+        post(BODY, path=b"/models/d%65mo/predict"),
+        post(BODY, path=b"/models/demo/versions/latest/predict"),
+        post(BODY).replace(b"HTTP/1.1", b"HTTP/1.0"),
+        post(BODY).replace(b"POST", b"PUT"),
+        b"POST /predict HTTP/1.1\r\n" + CHUNKED,
+        b"GET /predict HTTP/1.1\r\nHost: test\r\n\r\n",
+        post(BODY.ljust(200_001)),
+        post_head(10**12),
+    ],
+)
+def test_whatever_is_odd_goes_to_the_application(doors: tuple[Door, Door], request_: bytes) -> None:
+    quick, slow, asked = both(doors, request_)
+    assert (quick, asked) == (slow, 1)
+
+
+def test_head_request_has_the_same_head(doors: tuple[Door, Door]) -> None:
+    quick, slow, asked = both(doors, b"HEAD /predict HTTP/1.1\r\nHost: test\r\n\r\n", has_body=False)
+    assert (quick, asked) == (slow, 1)
+
+
+def test_request_may_come_byte_by_byte(doors: tuple[Door, Door]) -> None:
+    with doors[0].connect() as wire:
+        whole = wire.send(post(BODY)).answer()
+        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in post(BODY):
+            wire.send(bytes([byte]))
+        assert wire.answer() == whole
+
+
+def test_pipelined_requests_are_answered_in_their_order_whichever_way_each_goes(doors: tuple[Door, Door]) -> None:
+    asked = [post(b'{"instances":[[%d,1]]}' % number) for number in range(200)]
+    asked[3:3] = [
+        post(b"{"),
+        LIVE,
+        LIVE,
+        post(BODY, b"Content-Type: text/plain"),
+        b"POST /predict HTTP/1.1\r\n" + CHUNKED,
+    ]
+    asked[60:60] = [LIVE, post(b"[]")] * 3
+    answers = []
+    for door in doors:
+        with door.connect() as wire:
+            wire.send(*asked)
+            answers.append([wire.answer() for _ in asked])
+    assert answers[0] == answers[1]
+    assert b'"predictions":[[398.0,2.0]]' in answers[0][-1]
+
+
+HEAD = post_head(len(BODY))
+OTHER_BODY = BODY.replace(b"1,2", b"3,4")
+BARE = HEAD.replace(b"\r\n", b"\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        ([HEAD + BODY, HEAD + OTHER_BODY, HEAD + BODY], 3),
+        ([HEAD + BODY, HEAD + b"{}" + BODY[2:], HEAD + BODY], 3),
+        ([HEAD + BODY, HEAD + OTHER_BODY[:9], OTHER_BODY[9:]], 2),
+        ([HEAD + BODY, HEAD, OTHER_BODY], 2),
+        ([HEAD + BODY, HEAD + BODY + HEAD + OTHER_BODY], 3),
+        ([HEAD + BODY, HEAD + OTHER_BODY + HEAD[:20], HEAD[20:] + BODY], 3),
+        ([HEAD + BODY, b"\r\n\r\n" + HEAD + OTHER_BODY, b"\r\n\r\n" + HEAD + BODY], 3),
+        ([HEAD + BODY, LIVE, HEAD + OTHER_BODY, LIVE], 4),
+        ([LIVE + HEAD + BODY, HEAD + OTHER_BODY], 3),
+        ([HEAD + BODY, post(BODY, b"Connection: close"), HEAD + BODY], 2),
+        ([BARE + BODY + b"\r\n\r\n" + HEAD + OTHER_BODY, BARE + OTHER_BODY + b"\r\n\r\n" + HEAD + BODY], 1),
+    ],
+)
+def test_head_that_comes_again_is_taken_as_it_was_the_first_time(
+    doors: tuple[Door, Door], sent: list[bytes], answers: int
+) -> None:
+    found = []
+    for door in doors:
+        with door.connect() as wire:
+            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(ConnectionError):  # where the server has closed it
+                for part in sent:
+                    wire.send(part)
+            found.append([wire.answer() for _ in range(answers)])
+    assert found[0] == found[1]
+
+
+def test_head_that_comes_again_is_not_parsed_again(doors: tuple[Door, Door], monkeypatch: pytest.MonkeyPatch) -> None:
+    urls: list[bytes] = []
+    parsed = HttpToolsProtocol.on_url
+    monkeypatch.setattr(HttpToolsProtocol, "on_url", lambda self, url: [urls.append(url), parsed(self, url)])
+    with doors[0].connect() as wire:
+        for _ in range(3):
+            wire.send(post(BODY, b"X-Other: unseen")).answer()
+        for _ in range(2):
+            wire.send(post(BODY, b"X-Request-Id: 7")).answer()
+    assert len(urls) == 3
+
+
+def test_request_for_continue_is_told_to_go_on(doors: tuple[Door, Door]) -> None:
+    for door in doors:
+        with door.connect() as wire:
+            assert wire.send(post_head(len(BODY), b"Expect: 100-continue")).answer().startswith(b"HTTP/1.1 100")
+            assert wire.send(BODY).answer().startswith(b"HTTP/1.1 200")
+
+
+def test_nothing_is_answered_after_the_last_answer(doors: tuple[Door, Door]) -> None:
+    for door in doors:
+        with door.connect() as wire:
+            wire.send(post(BODY), post(BODY, b"Connection: close"), post(BODY))
+            assert [wire.answer()[9:12] for _ in range(2)] == [b"200", b"200"]
+            assert wire.is_at_end()
+
+
+def test_failure_of_the_model_ends_the_connection_and_is_logged(
+    doors: tuple[Door, Door], caplog: pytest.LogCaptureFixture
+) -> None:
+    request = post(b'{"instances":[[500,1]]}', path=b"/models/broken/predict")
+    answers = []
+    for door in doors:
+        caplog.clear()
+        with door.connect() as wire:
+            answers.append(wire.send(request).answer())
+            assert wire.is_at_end()
+        assert "out of memory in /srv/secret" in caplog.text
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("header", [b"mine-1", b"not sane", b""])
+def test_request_id_is_chosen_alike(doors: tuple[Door, Door], header: bytes) -> None:
+    quick, slow, asked = both(doors, post(BODY, b"X-Request-Id: " + header))
+    assert (quick, asked) == (slow, 0)
+    assert (b"\r\nx-request-id: mine-1\r\n" in quick) == (header == b"mine-1")
+
+
+def test_access_log_is_the_same_either_way(store: ArtifactStore, caplog: pytest.LogCaptureFixture) -> None:
+    publish_fake(store)
+    logs = []
+    for fast_lane in (True, False):
+        caplog.clear()
+        with (
+            caplog.at_level(logging.INFO),
+            opened(store, fast_lane=fast_lane, access_log=True) as door,
+            door.connect() as wire,
+        ):
+            wire.send(post(BODY, path=b"/predict?labels=true"), post(BODY), post(BODY, path=b"/models/no/predict"))
+            assert [wire.answer()[9:12] for _ in range(3)] == [b"400", b"200", b"404"]
+            wait_until(lambda: len(access_lines(caplog)) == 3)
+        logs.append(access_lines(caplog))
+    assert logs[0] == logs[1]
+    assert logs[0][1] == "POST '/predict' status=200 model=demo version=1 rows=1"
+
+
+def access_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    lines = [record.getMessage() for record in caplog.records if record.name == "service.access"]
+    return [re.sub(r" ms=[0-9.e-]+", "", line) for line in lines]
+
+
+def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
+    publish_fake(store, kind="broken")
+    counts = []
+    for fast_lane in (True, False):
+        with opened(store, fast_lane=fast_lane) as door:
+            for body in (BODY, BODY, b"{", b'{"instances":[[500,1]]}'):
+                with door.connect() as wire:
+                    wire.send(post(body)).answer()
+            with door.connect() as wire:
+                wire.send(post(BODY, path=b"/models/no/predict")).answer()
+                page = wire.send(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").answer().decode()
+        counts.append(sorted(re.findall(r"^(?:layerserve_requests_total|\w+_count)\{.*", page, flags=re.MULTILINE)))
+    assert counts[0] == counts[1]
+    assert any('status="200"' in line and line.endswith(" 2.0") for line in counts[0])
+    assert any("layerserve_codec_seconds_count" in line and line.endswith(" 2.0") for line in counts[0])
+
+
+def test_rows_of_a_client_who_hangs_up_leave_the_queue(store: ArtifactStore) -> None:
+    publish_fake(store)
+    with opened(store) as door:
+        for runtime in door.runtimes.loaded:
+            runtime.hold()
+        with door.connect() as first:
+            running = [first]
+            first.send(post(BODY))
+            wait_until(door.runtimes.loaded[0].started.is_set)
+            for _ in range(16):  # as many as threads may be waiting, and more
+                running.append(door.connect())
+                running[-1].send(post(BODY))
+            wait_until(lambda: sum(door.engine.queued_rows().values()) > 0)
+            for wire in running[1:]:
+                wire.__exit__()
+            wait_until(lambda: sum(door.engine.queued_rows().values()) == 0)
+            door.runtimes.loaded[0].release()
+            assert first.answer().startswith(b"HTTP/1.1 200")
+
+
+def test_shutdown_answers_what_is_in_flight_and_closes_what_is_idle(store: ArtifactStore) -> None:
+    publish_fake(store)
+    with opened(store) as door, door.connect() as idle, door.connect() as busy:
+        assert idle.send(LIVE).answer().startswith(b"HTTP/1.1 200")
+        door.runtimes.loaded[0].hold()
+        busy.send(post(BODY))
+        wait_until(door.runtimes.loaded[0].started.is_set)
+        door.server.should_exit = True
+        assert idle.is_at_end()
+        door.runtimes.loaded[0].release()
+        answer = busy.answer()
+        assert (answer[9:12], b"connection: close" in answer, busy.is_at_end()) == (b"200", True, True)
+
+
+def test_more_connections_than_allowed_are_told_so(store: ArtifactStore) -> None:
+    publish_fake(store)
+    with opened(store, max_connections=1) as door, door.connect() as first, door.connect() as second:
+        assert first.send(post(BODY)).answer().startswith(b"HTTP/1.1 200 OK")
+        assert second.send(LIVE).answer().startswith(b"HTTP/1.1 200 OK")
+        assert second.send(post(BODY)).answer().startswith(b"HTTP/1.1 503 Service Unavailable")
+        assert second.is_at_end()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> dict[str, Path]:
+    files = {"tls_key": tmp_path / "key.pem", "tls_certificate": tmp_path / "certificate.pem"}
+    ask = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
+    outputs = ["-keyout", str(files["tls_key"]), "-out", str(files["tls_certificate"])]
+    subprocess.run([*ask.split(), *outputs], check=True, capture_output=True)
+    return files
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+def test_https_is_served_either_way(store: ArtifactStore, certificate: dict[str, Path], fast_lane: bool) -> None:
+    publish_fake(store)
+    context = ssl.create_default_context(cafile=str(certificate["tls_certificate"]))
+    with opened(store, fast_lane=fast_lane, **certificate) as door, door.connect() as wire:
+        wire.encrypt(context)
+        for _ in range(2):
+            assert wire.send(post(BODY)).answer().endswith(b'{"predictions":[[2.0,4.0]],"model":"demo","version":1}')
+        assert door.asked == (0 if fast_lane else 2)
