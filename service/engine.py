@@ -197,7 +197,8 @@ class Engine:
 
     def submit_to(self, metadata: ModelMetadata, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         """As `submit`, to the version of `metadata` while it is loaded, which need not be looked up again."""
-        return self._submit(metadata.model, request, done)
+        model = metadata.model() or self._find(request.model, request.version, request.label)
+        return self._submit(model, request, done)
 
     def _submit(self, model: LoadedModel, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         while True:

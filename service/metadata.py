@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from weakref import ReferenceType, ref
 
 from models.golden import Golden
 from models.manifest import Signature
@@ -16,7 +17,7 @@ class ModelMetadata:
     """What is known of a model that serves: its version, signature, a worked example, and how it came about.
 
     There is one for each loaded version, as long as it is loaded: what a door prepares for a version may hang on it.
-    `model` is the engine's own.
+    `model` is for the engine: the version while it is in memory, which this must not keep there.
     """
 
     name: str
@@ -27,7 +28,7 @@ class ModelMetadata:
     golden: Golden
     metrics: dict[str, float]
     created_at: str
-    model: LoadedModel = field(repr=False)
+    model: ReferenceType[LoadedModel] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -61,5 +62,5 @@ def metadata_of(model: LoadedModel) -> ModelMetadata:
         golden=model.golden,
         metrics=manifest.metrics,
         created_at=manifest.created_at.isoformat(),
-        model=model,
+        model=ref(model),
     )

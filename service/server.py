@@ -124,7 +124,9 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()  # so that nobody else accepts; the duplicates still listen
         loop, config = asyncio.get_running_loop(), self.config
-        make = partial(config.http_protocol_class, config, self.server_state, self.lifespan.state)  # type: ignore[call-arg] # as uvicorn does
+        make = partial(
+            config.http_protocol_class, config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )  # type: ignore[call-arg] # as uvicorn does
         for connection in [connection for listener in listeners for connection in _take_all(listener)]:
             await loop.connect_accepted_socket(make, connection, ssl=config.ssl)
         end = time.monotonic() + min(_LAST_SECONDS, self._drain_timeout)
