@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -20,15 +20,19 @@ from service.exchange import RequestIds
 from service.limits import Limits, RequestLimits
 from service.metrics import Metrics
 from service.observer import Observer, Observing
-from service.protocols import native, tfs
+from service.protocols import native, tfs, v2, v2_repository
 from service.protocols.answers import example as example_of
 from service.protocols.predict import Predictor
 from service.repository import ModelRepository
 from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
 from service.settings import Settings
+from service.statistics import Statistics
 from service.versions import LoadRuntime
 from service.worker import Worker
+
+if TYPE_CHECKING:
+    from service.grpc_server import GrpcServer
 
 _DESCRIPTION = "Keras models on your own layers, each checked against its golden answers before it serves."
 
@@ -41,9 +45,13 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
         load_runtime: Turns a verified version into a runtime; the one that `settings.runtime` says if not given.
         worker: This process, where it is one of several.
     """
-    metrics = Metrics()
+    metrics, statistics = Metrics(), Statistics()
     observing = Observing(metrics, RequestIds(), settings.access_log)
     share = worker.share(metrics.snapshot) if worker else None
+
+    def on_batch(model: str, version: int, rows: int, waited: float, ran: float, requests: int) -> None:
+        metrics.on_batch(model, version, rows, waited, ran, requests)
+        statistics.on_batch(model, version, rows, waited, ran, requests)
 
     def load_chosen(artifact: Artifact, golden: Golden) -> Selection:
         return choose(artifact, golden, settings.runtime_of(artifact.manifest.name), settings.layers)
@@ -64,7 +72,7 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
                 threads=available_cores(),
             ),
             request_limits=RequestLimits(settings.max_rows, settings.max_elements),
-            on_batch=metrics.on_batch,
+            on_batch=on_batch,
         )
         app.state.engine, app.state.predictor = engine, Predictor(engine, metrics)
         metrics.watch(lambda: metrics_page.state(engine))
@@ -73,23 +81,42 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
             await engine.wait_for_first_look()
         elif settings.reuse_port:  # whoever listens on the port answers meanwhile
             await engine.wait_until_ready()
+        app.state.grpc = await _start_grpc(settings, engine, statistics) if settings.grpc_port else None
         async with share.kept_up_to_date() if share else nullcontext():
             # Which uvicorn hands to each of its connections.
             yield {"predictor": app.state.predictor, "observing": observing}
+        if app.state.grpc:
+            await app.state.grpc.stop()
         await engine.stop()
 
     # /docs brings its own scripts, so the page needs no internet and no third party learns of its use.
     app = FastAPIOffline(title="Layerserve", description=_DESCRIPTION, lifespan=lifespan)
-    app.state.settings = settings
+    app.state.settings, app.state.statistics = settings, statistics
     app.state.snapshot = share.of_all_workers if share else metrics.snapshot
-    app.include_router(native.router)
-    app.include_router(tfs.router)
-    app.include_router(metrics_page.router)
+    for part in (native, v2, v2_repository, tfs, metrics_page):
+        app.include_router(part.router)
     errors.install(app)
     inner = app.build_middleware_stack
     app.build_middleware_stack = lambda: Observer(inner(), observing)  # type: ignore[method-assign] # outside of all else
     app.openapi = _with_examples(app, app.openapi)  # type: ignore[method-assign] # FastAPI's documented way
     return app
+
+
+async def _start_grpc(settings: Settings, engine: Engine, statistics: Statistics) -> GrpcServer:
+    # Imported here, since its packages are an extra.
+    from service.grpc_server import GrpcServer  # noqa: PLC0415
+    from service.protocols import v2_grpc  # noqa: PLC0415
+
+    inference = v2_grpc.InferenceService(
+        engine,
+        statistics,
+        max_batch_size=settings.max_batch_size,
+        max_queue_delay_ms=settings.max_queue_delay_ms,
+        may_control=settings.control_api,
+    )
+    server = GrpcServer(settings, engine, {v2_grpc.SERVICE: inference.register})
+    await server.start()
+    return server
 
 
 def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:

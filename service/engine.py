@@ -10,7 +10,7 @@ from functools import partial
 from weakref import WeakKeyDictionary
 
 from service.batching import Closed
-from service.errors import NotFound, NotReady, ServiceError
+from service.errors import InvalidRequest, NotFound, NotReady, ServiceError
 from service.finding import find, no_such_model
 from service.inference import InferenceRequest, InferenceResponse, check_size
 from service.limits import NO_LIMITS, Limits, RequestLimits
@@ -75,6 +75,30 @@ class Engine:
     async def wait_for_first_look(self) -> None:
         """Waits until every model has had its turn to load, or the service is to end."""
         await self._has_looked.wait()
+
+    async def load(self, name: str) -> None:
+        """Looks at the disk now, and returns once the version of `name` that should serve does; ends `unload`.
+
+        Raises:
+            NotFound: there is no such model.
+            InvalidRequest: its version cannot be served. The one before it goes on serving.
+        """
+        self._repository.allow(name)
+        await self._reconcile()
+        self.describe(name)
+        problem = self._repository.problem(name)
+        if problem:
+            raise InvalidRequest(problem)
+
+    async def unload(self, name: str) -> None:
+        """Lets go of a model, in this process, until `load` or a restart; requests in flight are still answered.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        self.describe(name)
+        self._repository.forbid(name)
+        await self._reconcile()
 
     def drain(self) -> None:
         """Makes `unready_reason` say so, for good; requests are still answered. Safe where `reload` is."""
@@ -214,10 +238,9 @@ class Engine:
         }
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                await loop.run_in_executor(self._loader, self._repository.reconcile)
+                await self._reconcile()
             except OSError:
                 _log.exception("The artifacts folder cannot be read; what is loaded goes on serving.")
             self._has_reconciled = True
@@ -227,6 +250,9 @@ class Engine:
             except TimeoutError:
                 continue
             self._reload.clear()
+
+    async def _reconcile(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._loader, self._repository.reconcile)
 
     def _find(self, name: str | None, version: int | None, label: str | None = None) -> LoadedModel:
         chosen = name or self.default_model()

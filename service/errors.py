@@ -2,6 +2,7 @@
 
     ServiceError            500  our fault
     ├── InvalidRequest      400  the body is not what the model takes
+    ├── NotAllowed          403  the settings do not allow it
     ├── NotFound            404  no such model, version or page
     ├── PayloadTooLarge     413  the body is larger than the settings allow
     ├── TooManyValues       413  rows or values of the body are more than the settings allow
@@ -31,9 +32,10 @@ _log = logging.getLogger(__name__)
 
 
 class ServiceError(Exception):
-    """An error with a status and a message that is meant for the caller."""
+    """An error with a status, over HTTP and over gRPC, and a message that is meant for the caller."""
 
     status: ClassVar[int] = 500
+    grpc_status: ClassVar[str] = "INTERNAL"
     headers: dict[str, str] = {}
 
 
@@ -41,18 +43,28 @@ class InvalidRequest(ServiceError):  # noqa: N818 - the caller's mistake, named 
     """The request is not what the model takes. The message says what was expected and what came."""
 
     status = 400
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class NotAllowed(ServiceError):  # noqa: N818
+    """The settings do not allow it. The message names the one that would."""
+
+    status = 403
+    grpc_status = "PERMISSION_DENIED"
 
 
 class NotFound(ServiceError):  # noqa: N818
     """There is no such model, version or page. The message lists those that exist."""
 
     status = 404
+    grpc_status = "NOT_FOUND"
 
 
 class PayloadTooLarge(ServiceError):  # noqa: N818
     """The body is larger than the settings allow."""
 
     status = 413
+    grpc_status = "RESOURCE_EXHAUSTED"
     # The rest of the body is not read, so the connection cannot be used again.
     headers = {"connection": "close"}
 
@@ -61,18 +73,21 @@ class TooManyValues(ServiceError):  # noqa: N818
     """The body holds more rows or values than the settings allow. It has been read, so the connection stays."""
 
     status = 413
+    grpc_status = "RESOURCE_EXHAUSTED"
 
 
 class UnsupportedMedia(ServiceError):  # noqa: N818
     """The body is of a type that the endpoint does not take."""
 
     status = 415
+    grpc_status = "INVALID_ARGUMENT"
 
 
 class QueueFull(ServiceError):  # noqa: N818
     """More rows wait than the settings allow. `retry_after` is in whole seconds, at least 1."""
 
     status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
@@ -83,12 +98,14 @@ class NotSupported(ServiceError):  # noqa: N818
     """A part of a protocol that is not offered here."""
 
     status = 501
+    grpc_status = "UNIMPLEMENTED"
 
 
 class NotReady(ServiceError):  # noqa: N818
     """Nothing can answer yet, or any more."""
 
     status = 503
+    grpc_status = "UNAVAILABLE"
     headers = {"retry-after": "1"}
 
 
@@ -96,6 +113,7 @@ class DeadlineExceeded(ServiceError):  # noqa: N818
     """The request was not answered in time. Rows that had not reached the runtime never do."""
 
     status = 504
+    grpc_status = "DEADLINE_EXCEEDED"
 
 
 UNFORESEEN = "The service failed on this request. Its log says why."

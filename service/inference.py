@@ -87,6 +87,18 @@ def check_inputs(signature: Signature, inputs: Tensors) -> None:
     Raises:
         InvalidRequest: something is not as the signature says.
     """
+    check_form(signature, inputs)
+    for name, values in inputs.items():
+        if not len(values):
+            raise InvalidRequest(f"Input `{name}` must have at least one row. Received: none.")
+
+
+def check_form(signature: Signature, inputs: Tensors) -> None:
+    """Checks what `check_inputs` does, but for that there are any rows.
+
+    Raises:
+        InvalidRequest: something is not as the signature says.
+    """
     wanted = {spec.name for spec in signature.inputs}
     if inputs.keys() != wanted:
         raise InvalidRequest(f"The inputs must be {_names(wanted)}. Received: {_names(set(inputs))}.")
@@ -109,8 +121,6 @@ def _check_input(spec: TensorSpec, inputs: Tensors) -> None:
         raise InvalidRequest(
             f"Input `{spec.name}` must have shape {_shape(spec.shape)}. Received: shape {_shape(values.shape)}."
         )
-    if not len(values):
-        raise InvalidRequest(f"Input `{spec.name}` must have at least one row. Received: none.")
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:

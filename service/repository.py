@@ -50,6 +50,7 @@ class ModelRepository:
         self._load_runtime = load_runtime
         self._newest = newest
         self._slots: dict[str, Slot] = {}
+        self._unloaded: set[str] = set()
         self.generation = 0
 
     def names(self) -> list[str]:
@@ -91,6 +92,14 @@ class ModelRepository:
         slot = self._slots.get(name)
         return slot.problem if slot else ""
 
+    def allow(self, name: str) -> None:
+        """Ends `forbid`."""
+        self._unloaded.discard(name)
+
+    def forbid(self, name: str) -> None:
+        """Lets `reconcile` serve no version of `name`, whatever is on disk, until `allow` or a restart."""
+        self._unloaded.add(name)
+
     def reconcile(self) -> None:
         """Makes memory match the disk. A model that fails leaves the others, and its own old versions, as they are."""
         if not self._store.root.is_dir() and self._slots:
@@ -105,7 +114,10 @@ class ModelRepository:
         for name in names:
             slot = self._slots[name]
             try:
-                slot.reconcile()
+                if name in self._unloaded:
+                    slot.unload()
+                else:
+                    slot.reconcile()
             except OSError as error:
                 slot.problem = f"The artifacts folder cannot be read: {error.strerror}."
             except Exception as error:  # whatever lies on the disk, the other models are looked at

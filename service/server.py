@@ -106,9 +106,13 @@ class Server(uvicorn.Server):
         watchdog = threading.Timer(self._drain_timeout + _GRACE_SECONDS, _end_now, (1, message))
         watchdog.daemon = True  # never cancelled: the interpreter's own exit would wait for the hanging thread, too
         watchdog.start()
+        grpc = getattr(self._app.state, "grpc", None)
+        stopping = asyncio.create_task(grpc.stop()) if grpc else None  # beside HTTP, in the same time
         self._close_after_answers()
         await self._serve_the_last(sockets or [])
         await super().shutdown(sockets)
+        if stopping:
+            await stopping
 
     async def _serve_the_last(self, sockets: list[socket.socket]) -> None:
         """Stops listening, and serves those who had connected before that.

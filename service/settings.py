@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 from pydantic_settings import BaseSettings
 
 from models.command_line import Names, program_config, split
@@ -17,6 +18,7 @@ from service.runtimes import AUTO, RUNTIMES
 
 LATEST = "latest"
 ALL = "all"
+_GRPC_PACKAGES = ("grpc", "grpc_health", "grpc_reflection", "tritonclient")
 
 
 def _by_model(text: str) -> list[tuple[str, str]]:
@@ -56,6 +58,25 @@ VersionsChoice = Annotated[str, AfterValidator(_check_versions)]
 """Which versions are loaded of all models, and of single ones (`churn=3`), with commas between."""
 
 
+def _check_grpc(port: int) -> int:
+    missing = [name for name in _GRPC_PACKAGES if port and find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"gRPC needs packages that are not installed: pip install 'layerserve[grpc]'. Received: {port}"
+        )
+    return port
+
+
+def _check_control(value: bool, others: ValidationInfo) -> bool:
+    workers = others.data.get("workers", 1)
+    if value and workers > 1:
+        raise ValueError(
+            "`control_api` needs a single process, for the others would go on serving what one has unloaded. "
+            f"Received: workers={workers}"
+        )
+    return value
+
+
 class Settings(BaseSettings):
     """Serves published models over HTTP. Each option is also LAYERSERVE_<NAME> in the environment."""
 
@@ -84,6 +105,9 @@ class Settings(BaseSettings):
         False,
         description="Share the port with a service that has this flag too, and listen only once ready: for restarts "
         "without a gap.",
+    )
+    grpc_port: Annotated[int, AfterValidator(_check_grpc)] = Field(
+        0, ge=0, le=65535, description="Port for gRPC (needs the extra `grpc`); 0 is none, and no gRPC."
     )
     reload_interval: float = Field(
         5.0, gt=0, le=86400, description="Seconds between looks at the folder for a new, pinned or withdrawn version."
@@ -128,6 +152,9 @@ class Settings(BaseSettings):
     )
     drain_timeout: float = Field(
         20.0, ge=0, le=3600, description="Seconds that requests in flight have to finish after that."
+    )
+    control_api: Annotated[bool, AfterValidator(_check_control)] = Field(
+        False, description="Whether callers may load and unload models (/v2/repository/models/{name}/load)."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["console", "json"] = Field("console", description="Log lines for eyes, or a JSON object each.")

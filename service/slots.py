@@ -62,6 +62,7 @@ class Slot:
         self._metrics = metrics
         self._note_change = note_change
         self._desired: int | None = None
+        self._is_unloaded = False
         self._wanted: frozenset[int] = frozenset()
         self._failed: dict[int, _Failure] = {}
 
@@ -71,6 +72,8 @@ class Slot:
         Raises:
             OSError: the folder cannot be read.
         """
+        if self._is_unloaded:
+            self._is_unloaded, self.statuses = False, {}
         try:
             desired, is_pinned = self._store.desired(self._name), self._store.pinned(self._name) is not None
         except ArtifactError as error:
@@ -90,6 +93,15 @@ class Slot:
         closing, self.current, self.loaded, self.labelled = self.loaded, None, {}, {}
         for model in closing.values():
             self._retire(model)
+
+    def unload(self) -> None:
+        """Lets go of every version, until `reconcile`."""
+        if self.loaded:
+            self.close()
+            self._note_change()
+        self._is_unloaded = True
+        self.statuses = {version: VersionStatus(State.UNAVAILABLE, "unloaded") for version in self.statuses}
+        self.problem = f"`{self._name}` has been unloaded. Load it again, or restart the service."
 
     def _read_labels(self) -> list[str]:
         """Where the file is damaged, the labels stay what they were."""

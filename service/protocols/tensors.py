@@ -111,7 +111,7 @@ def _decode_exactly(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
         leaves = [null_of(spec.dtype) if leaf is None else leaf for leaf in leaves]
         values = np.array(leaves, dtype=object).reshape(values.shape)
     if dtype.kind == "U":
-        return _to_strings(spec, values, leaves)
+        return to_strings(spec, values, leaves)
     return _to_floats(spec, values, dtype) if dtype.kind == "f" else _to_exact(spec, rows, values, dtype)
 
 
@@ -175,7 +175,12 @@ def _to_exact(spec: TensorSpec, rows: list[Any], values: np.ndarray, dtype: np.d
         ) from error
 
 
-def _to_strings(spec: TensorSpec, values: np.ndarray, leaves: list[str]) -> np.ndarray:
+def to_strings(spec: TensorSpec, values: np.ndarray, leaves: list[str]) -> np.ndarray:
+    """An array of Python's strings, and the same flat, as one of NumPy's.
+
+    Raises:
+        InvalidRequest: they would take too much memory, or one ends in a NUL.
+    """
     longest = max(map(len, leaves), default=0)
     if longest * len(leaves) * 4 > _MAX_STRING_BYTES:
         raise InvalidRequest(

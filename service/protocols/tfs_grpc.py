@@ -62,23 +62,23 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
         self._engine = engine
         self._limit = limit
 
-    async def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def Predict(self, request: Any, context: Any) -> Any:
         """All outputs, or those that `output_filter` names."""
         return await _answered(context, self._predict, request)
 
-    async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Classify(self, request: Any, context: Any) -> Any:
         """Labels and scores of each example."""
         return await _answered(context, self._classify, request)
 
-    async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Regress(self, request: Any, context: Any) -> Any:
         """A number for each example."""
         return await _answered(context, self._regress, request)
 
-    async def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def MultiInference(self, request: Any, context: Any) -> Any:
         """The same examples classified and regressed."""
         return await _answered(context, self._multi_inference, request)
 
-    async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetModelMetadata(self, request: Any, context: Any) -> Any:
         """The signature."""
         return await _answered(context, self._metadata, request)
 
@@ -131,7 +131,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
                 _fill_values(result.regression_result, response)
         return answer
 
-    async def _metadata(self, request: Any, timeout: float | None) -> Any:  # noqa: ARG002 - answered at once
+    async def _metadata(self, request: Any, timeout: float | None) -> Any:
         if list(request.metadata_field) != ["signature_def"]:
             raise InvalidRequest(f"Metadata field {list(request.metadata_field)} is not supported. Ask: signature_def.")
         target = _target(request.model_spec).resolved(self._engine)
@@ -171,11 +171,11 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def GetModelStatus(self, request: Any, context: Any) -> Any:
         """The states of a model's versions."""
         return await _answered(context, self._status, request)
 
-    async def _status(self, request: Any, timeout: float | None) -> Any:  # noqa: ARG002 - answered at once
+    async def _status(self, request: Any, timeout: float | None) -> Any:
         document = statuses_of(self._engine, _target(request.model_spec).resolved(self._engine))
         states = {"model_version_status": document["model_version_status"]}
         return json_format.ParseDict(states, get_model_status_pb2.GetModelStatusResponse())

@@ -127,6 +127,14 @@ MODELS = {
     "words": takes_and_gives("string", 2, rows=[["alpha", "βeta"]]),
 }
 
+SAMPLES: dict[str, object] = {"bool": True, "string": "Łódź", "float16": 0.5, "float32": 0.5, "float64": 0.1}
+NUMBERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+DTYPES = [*SAMPLES, *NUMBERS]
+MODELS |= {f"scalar-{dtype}": takes_and_gives(dtype, rows=[SAMPLES.get(dtype, 7)]) for dtype in DTYPES}
+MODELS |= {
+    f"cube-{dtype}": takes_and_gives(dtype, *[None] * 4, rows=[[[[[SAMPLES.get(dtype, 7)]]]]]) for dtype in DTYPES
+}
+
 
 class FakeRuntime:
     """Runs a fake model. A test may hold its runs, and see how often it was closed."""

@@ -27,6 +27,7 @@ def test_defaults_suit_a_laptop() -> None:
         ("default_model", "digits", "digits"),
         ("host", "0.0.0.0", "0.0.0.0"),
         ("port", "9000", 9000),
+        ("grpc_port", "9001", 9001),
         ("reload_interval", "0.5", 0.5),
         ("max_body_bytes", "1000", 1000),
         ("max_header_bytes", "2000", 2000),
@@ -70,6 +71,11 @@ def test_switch_is_a_flag_or_a_word_in_the_environment(monkeypatch: pytest.Monke
         monkeypatch.setenv(f"LAYERSERVE_{name.upper()}", word)
         values.append(getattr(parse(Settings, []), name))
     assert values == [True, False, True, False]
+
+
+def test_models_are_not_loaded_by_request_in_several_processes() -> None:
+    with pytest.raises(ValidationError, match="`control_api` needs a single process"):
+        Settings(control_api=True, workers=2)
 
 
 def test_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,129 @@
+"""Bodies of the Open Inference Protocol: JSON with raw tensors behind it, compressed or not, in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fastapi import Request, Response
+
+from service.errors import InvalidRequest, PayloadTooLarge, UnsupportedMedia
+from service.protocols.tensors import describe
+
+HEADER = "inference-header-content-length"
+_ALIGNMENT = 16
+_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_LEAST_BYTES = 1024  # shorter answers are not worth compressing
+_LARGE_BYTES = 256 * 2**10
+_LEVEL = 1  # tensors hardly become smaller by more effort
+
+
+class Body(NamedTuple):
+    """What came: the JSON, and the bytes behind it. `is_raw` is a body of bytes alone, for a model of one input."""
+
+    json: memoryview
+    tensors: memoryview
+    is_raw: bool
+
+
+async def read_body(request: Request, limit: int) -> Body:
+    """Reads a body of at most `limit` bytes, before and after it is decompressed. Its tensors begin aligned.
+
+    Raises:
+        InvalidRequest: the header that says how long the JSON is cannot be right, or the body is damaged.
+        PayloadTooLarge: there is more.
+        UnsupportedMedia: it is compressed by another method than gzip or deflate.
+    """
+    length = _json_length(request.headers.get(HEADER))
+    padding = -(length or 0) % _ALIGNMENT
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding == "identity":
+        data = await _read(request, limit, padding)
+    elif encoding in _WINDOW_BITS:
+        data = await asyncio.to_thread(
+            _decompress, await _read(request, limit, 0), _WINDOW_BITS[encoding], limit, padding
+        )
+    else:
+        raise UnsupportedMedia(
+            f"The body must be compressed by gzip or deflate, or not at all. Received: {describe(encoding)}."
+        )
+    content = memoryview(data)[padding:]
+    if length is None:
+        return Body(content, content[:0], is_raw=False)
+    if length > len(content):
+        raise InvalidRequest(f"`{HEADER}` must be at most the length of the body, {len(content)}. Received: {length}.")
+    return Body(content[:length], content[length:], is_raw=length == 0)
+
+
+async def answer(request: Request, json: bytes, tensors: Sequence[bytes | memoryview] | None) -> Response:
+    """The response of JSON and, where they are not None, raw tensors; compressed where the client says it may be."""
+    content = b"".join([json, *tensors]) if tensors else json
+    headers = {} if tensors is None else {HEADER: str(len(json))}
+    encoding = _accepted(request.headers.get("accept-encoding", ""))
+    if encoding and len(content) >= _LEAST_BYTES:
+        headers |= {"content-encoding": encoding, "vary": "Accept-Encoding"}
+        compress = gzip.compress if encoding == "gzip" else zlib.compress
+        is_large = len(content) > _LARGE_BYTES
+        content = await asyncio.to_thread(compress, content, _LEVEL) if is_large else compress(content, _LEVEL)
+    media_type = "application/json" if tensors is None else "application/octet-stream"
+    return Response(content, headers=headers, media_type=media_type)
+
+
+def _json_length(header: str | None) -> int | None:
+    if header is None:
+        return None
+    if header.isascii() and header.isdecimal() and len(header) < 16:
+        return int(header)
+    raise InvalidRequest(f"`{HEADER}` must be a whole number of bytes from 0. Received: {describe(header)}.")
+
+
+async def _read(request: Request, limit: int, padding: int) -> bytearray:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
+    data = bytearray(padding)
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) - padding > limit:
+            raise _too_large(limit)
+    return data
+
+
+def _decompress(data: bytearray, window_bits: int, limit: int, padding: int) -> bytearray:
+    decompressor = zlib.decompressobj(window_bits)
+    try:
+        content = decompressor.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise InvalidRequest("The body cannot be decompressed: it is not what `Content-Encoding` says.") from error
+    if len(content) > limit:
+        raise _too_large(limit)
+    if not decompressor.eof or decompressor.unused_data:
+        raise InvalidRequest("The body cannot be decompressed: it must be one whole compressed stream.")
+    return bytearray(padding) + content
+
+
+def _accepted(header: str) -> str:
+    """The encoding of ours that the client likes best; empty if none, also where it says nothing."""
+    best, most = "", 0.0
+    for item in header.lower().split(","):
+        name, _, parameters = item.partition(";")
+        weight = _weight(parameters.replace(" ", ""))
+        if name.strip() in {"gzip", "deflate"} and weight > most:
+            best, most = name.strip(), weight
+    return best
+
+
+def _weight(parameters: str) -> float:
+    if not parameters.startswith("q="):
+        return 1.0
+    try:
+        return float(parameters[2:])
+    except ValueError:
+        return 0.0
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body may have at most {limit} bytes, decompressed. Send fewer rows at a time.")

@@ -1,0 +1,69 @@
+"""Counts of what each version has done since the service started, for those who ask for them by request."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+_MOST_SIZES = 1024
+
+
+@dataclass(slots=True)
+class Duration:
+    """How often something happened, and for how many seconds in all."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float, count: int = 1) -> None:
+        """Counts it `count` times more, of `seconds` each."""
+        self.count += count
+        self.seconds += seconds * count
+
+
+@dataclass(slots=True)
+class VersionStatistics:
+    """Of one version.
+
+    Attributes:
+        rows: Answered.
+        runs: Of the runtime that answered.
+        last_run: When the last one ended, in seconds since 1970; 0 if there was none.
+        queued: For each request of each run, as long as the run's first request waited.
+        computed: For each request of each run, as long as the run took.
+        failed, decoded, encoded: Requests of the doors that report them.
+        sizes: The runs by how many rows they had; at most 1024 sizes are kept.
+    """
+
+    rows: int = 0
+    runs: int = 0
+    last_run: float = 0.0
+    queued: Duration = field(default_factory=Duration)
+    computed: Duration = field(default_factory=Duration)
+    failed: Duration = field(default_factory=Duration)
+    decoded: Duration = field(default_factory=Duration)
+    encoded: Duration = field(default_factory=Duration)
+    sizes: dict[int, Duration] = field(default_factory=dict)
+
+
+class Statistics:
+    """Of all versions. Belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self._versions: defaultdict[tuple[str, int], VersionStatistics] = defaultdict(VersionStatistics)
+
+    def of(self, model: str, version: int) -> VersionStatistics:
+        """Of one version, to be read or added to."""
+        return self._versions[model, version]
+
+    def on_batch(self, model: str, version: int, rows: int, waited: float, ran: float, requests: int) -> None:
+        """Counts a run; see `service.queues.OnBatch`."""
+        found = self.of(model, version)
+        found.rows += rows
+        found.runs += 1
+        found.last_run = time.time()
+        found.queued.add(waited, requests)
+        found.computed.add(ran, requests)
+        if rows in found.sizes or len(found.sizes) < _MOST_SIZES:
+            found.sizes.setdefault(rows, Duration()).add(ran)
