@@ -60,7 +60,7 @@ class GrpcServer:
         except RuntimeError as error:
             raise OSError(f"Cannot listen on {address} for gRPC. Choose another: --grpc-port 9001.") from error
         await self._server.start()
-        _log.info("Listening on %s for gRPC", address)
+        _log.info("Serving gRPC on %s", address)
 
     async def stop(self) -> None:
         """Takes no new calls, and returns once those in flight have ended or `drain_timeout` is over."""
