@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,12 @@ async def _start_grpc(settings: Settings, engine: Engine, statistics: Statistics
         max_queue_delay_ms=settings.max_queue_delay_ms,
         may_control=settings.control_api,
     )
-    server = GrpcServer(settings, engine, {v2_grpc.SERVICE: inference.register})
+    doors = {v2_grpc.SERVICE: inference.register}
+    if importlib.util.find_spec("tensorflow_serving"):  # another extra, whose stubs load TensorFlow
+        from service.protocols import tfs_grpc  # noqa: PLC0415
+
+        doors |= tfs_grpc.services(engine, settings.max_body_bytes)
+    server = GrpcServer(settings, engine, doors)
     await server.start()
     return server
 

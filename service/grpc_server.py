@@ -84,7 +84,7 @@ class _Errors(grpc.aio.ServerInterceptor):
                 if error.status == 500:
                     _log.error("%s: %s", details.method, error)
                 await context.abort(status_of(error), str(error))
-            except grpc.aio.AbortError:
+            except (grpc.aio.AbortError, NotImplementedError):  # the latter by generated code, which has said why
                 raise
             except Exception:
                 _log.exception("%s failed.", details.method)

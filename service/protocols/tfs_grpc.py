@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -32,7 +33,6 @@ from service.protocols.tfs_target import Target, metadata_of, statuses_of
 
 _log = logging.getLogger(__name__)
 
-SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 _METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -45,16 +45,19 @@ _CODES = {
 }
 
 
-def register(server: Any, engine: Engine, limit: int) -> None:
-    """Adds both services to a `grpc.aio.Server`.
+def services(engine: Engine, limit: int) -> dict[str, Callable[[Any], None]]:
+    """What adds each of the two services to a `grpc.aio.Server` that has not started, by the service's full name.
 
     Args:
-        server: Which has not started.
         engine: That is asked.
         limit: Most bytes that a tensor may have, which a message can say in fewer.
     """
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(engine, limit), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(engine), server)
+    add_prediction = prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server
+    add_models = model_service_pb2_grpc.add_ModelServiceServicer_to_server
+    return {
+        "tensorflow.serving.PredictionService": partial(add_prediction, _Prediction(engine, limit)),
+        "tensorflow.serving.ModelService": partial(add_models, _Models(engine)),
+    }
 
 
 class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc] # generated, untyped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,27 +41,16 @@ KINDS = ("half_plus_two", "scale", "combine", "classify", "broken")
 @pytest.fixture(scope="module")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
     """A channel to both services, in front of a model of each kind and of one that echoes each dtype."""
-    from service.protocols import tfs_grpc
-
     store = ArtifactStore(tmp_path_factory.mktemp("tfs") / "artifacts")
     for kind in (*KINDS, *(f"echo-{dtype}" for dtype in DTYPES)):
         publish_fake(store, kind, kind)
-    app = create_app(Settings(artifacts=store.root), load_runtime=FakeRuntimes().load)
-    with TestClient(app) as client:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings = Settings(artifacts=store.root, grpc_port=port, max_body_bytes=10_000)
+    with TestClient(create_app(settings, load_runtime=FakeRuntimes().load)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
-        assert client.portal is not None
-
-        async def start() -> tuple[Any, int]:
-            server = grpc.aio.server()
-            tfs_grpc.register(server, app.state.engine, limit=10_000)
-            port = server.add_insecure_port("127.0.0.1:0")
-            await server.start()
-            return server, port
-
-        server, port = client.portal.call(start)
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield channel
-        client.portal.call(server.stop, None)
 
 
 @pytest.fixture(scope="module")
