@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary
 
 from service.batching import Closed
 from service.errors import InvalidRequest, NotFound, NotReady, ServiceError
@@ -195,10 +195,11 @@ class Engine:
         """
         return self._submit(self._find(request.model, request.version, request.label), request, done)
 
-    def submit_to(self, metadata: ModelMetadata, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
-        """As `submit`, to the version of `metadata` while it is loaded, which need not be looked up again."""
-        model = metadata.model() or self._find(request.model, request.version, request.label)
-        return self._submit(model, request, done)
+    def submit_to(
+        self, model: ReferenceType[LoadedModel], request: InferenceRequest, done: Done
+    ) -> Ticket[InferenceResponse]:
+        """As `submit`, to the `model` of a version's metadata while it is loaded, which is not looked up again then."""
+        return self._submit(model() or self._find(request.model, request.version, request.label), request, done)
 
     def _submit(self, model: LoadedModel, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         while True:

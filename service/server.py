@@ -242,7 +242,7 @@ def _take_all(listener: socket.socket) -> list[socket.socket]:
     """Closes a listener, and gives the connections that nobody had accepted yet."""
     connections = []
     listener.setblocking(False)
-    with listener, suppress(BlockingIOError):
+    with listener, suppress(OSError):  # that none is left, or that this process may open no more
         while True:
             connections.append(listener.accept()[0])
     return connections

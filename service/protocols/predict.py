@@ -54,7 +54,7 @@ class PredictPlan:
 
     def __init__(self, engine: Engine, metadata: ModelMetadata, metrics: Metrics) -> None:
         self._engine = engine
-        self._metadata = metadata
+        self._model = metadata.model  # not `metadata` itself, which a plan would keep alive, and so itself
         self.name = metadata.name
         self.version = metadata.version
         self.counts = metrics.requests(metadata.name, metadata.version, PROTOCOL)
@@ -115,7 +115,7 @@ class PredictPlan:
     def submit(self, inputs: Tensors, target: Target, timeout: float | None, done: Done) -> Ticket[InferenceResponse]:
         """Queues a request; see `Engine.submit_to`, whose `InvalidRequest` comes with a request that works."""
         try:
-            return self._engine.submit_to(self._metadata, self._request(inputs, target, timeout), done)
+            return self._engine.submit_to(self._model, self._request(inputs, target, timeout), done)
         except InvalidRequest as error:
             raise self._explained(error) from error
 
