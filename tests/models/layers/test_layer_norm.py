@@ -53,7 +53,11 @@ CASES: list[tuple[dict[str, Any], tuple[int, ...]]] = [
     ({"beta_constraint": "non_neg", "gamma_constraint": keras.constraints.MaxNorm(1.0)}, (2, 6)),
     ({"beta_initializer": "ones", "gamma_initializer": "zeros"}, (2, 6)),
 ]
-each_case = pytest.mark.parametrize(("arguments", "shape"), CASES, ids=str)
+each_case = pytest.mark.parametrize(
+    ("arguments", "shape"),
+    CASES,
+    ids=lambda given: "+".join(given) or "defaults" if type(given) is dict else str(given),
+)
 each_policy = pytest.mark.parametrize("policy", TOLERANCE)
 
 

@@ -61,7 +61,7 @@ def assert_same(got: Tensors, wanted: Tensors) -> None:
 @pytest.mark.parametrize(
     ("kind", "max_ndim", "names"),
     [(NPY, 4, 1), (NPZ, 4, 2), (CSV, 1, 3), (ARROW, 4, 2)],
-    ids=lambda kind: str(kind)[-30:],
+    ids=["npy", "npz", "csv", "arrow"],
 )
 def test_what_goes_in_comes_out(kind: BodyKind, max_ndim: int, names: int, dtype: str) -> None:
     @settings(max_examples=15, deadline=None, derandomize=True)
