@@ -63,11 +63,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service.supervisor": ("service.server", "service.settings", "service.worker"),
     "service.launch": ("service.logs", "service.server", "service.settings", "service.supervisor", "service.worker"),
     "service.inference": ("service.errors", "service.limits", "models.manifest"),
-    "service.runtimes": ("models.artifact", "models.manifest", "models.quiet", "service.runtimes"),
+    "service.runtimes": ("models.artifact", "models.manifest", "models.quiet", "service.memory", "service.runtimes"),
     "service.runtimes.keras": (
         "models.artifact",
         "models.manifest",
         "models.quiet",
+        "service.memory",
         "service.runtimes",
         *KERAS_FLOOR,
     ),

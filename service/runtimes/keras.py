@@ -8,11 +8,13 @@ from collections.abc import Callable
 from models.artifact import Artifact, ArtifactError
 from models.manifest import Tensors
 from models.quiet import quiet_import
+from service.memory import collect, overlook_what_is_loaded
 from service.runtimes import LoadOptions
 
 with quiet_import():
     from models import registry
     from models.loading import changed_layers, load_model, signature_of, traced
+overlook_what_is_loaded()
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class KerasRuntime:
     def close(self) -> None:
         """Drops the function and with it the model."""
         self._function = None
+        collect()
 
 
 def load(artifact: Artifact, options: LoadOptions) -> KerasRuntime:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from models.artifact import Artifact
 from models.manifest import Tensors
 from models.quiet import quiet_import
+from service.memory import collect, overlook_what_is_loaded
 from service.runtimes import LoadOptions
 from service.runtimes.text import readable
 
 with quiet_import():
     import tensorflow as tf
+overlook_what_is_loaded()
 
 _SIGNATURE = "serving_default"
 
@@ -35,6 +37,7 @@ class SavedModelRuntime:
     def close(self) -> None:
         """Drops the function and with it the model."""
         self._function = None
+        collect()
 
 
 def load(artifact: Artifact, _options: LoadOptions) -> SavedModelRuntime:

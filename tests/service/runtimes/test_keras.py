@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -186,6 +188,24 @@ def test_signature_that_is_not_the_models_is_refused(store: ArtifactStore) -> No
     artifact = publish(store, model, {"features": floats(1, 4)}, signature=other)
     with pytest.raises(ArtifactError, match=r"The model's signature is .* the manifest says"):
         load("keras", artifact, ())
+
+
+@pytest.fixture
+def _no_collection_by_itself() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collection_by_itself")
+def test_closed_runtime_leaves_no_model_behind(store: ArtifactStore) -> None:
+    artifact = publish(store, our_model(), {"features": floats(1, 4)})
+    gc.collect()
+    runtime = load("keras", artifact, ())
+    layers = [weakref.ref(layer) for layer in gc.get_objects() if type(layer) is Dense]
+    assert sum(layer() is not None for layer in layers) > 0
+    runtime.close()
+    assert [layer() for layer in layers if layer() is not None] == []
 
 
 def test_version_without_a_keras_file_is_refused(store: ArtifactStore) -> None:
