@@ -1,5 +1,5 @@
 # The service with a digits model in it. Build: docker build -t layerserve .   Run: docker run -p 8000:8000 layerserve
-# Without TensorFlow, a quarter of the size: docker build --build-arg PACKAGES=slim -t layerserve:slim .
+# Without TensorFlow, a third of the size: docker build --build-arg PACKAGES=slim -t layerserve:slim .
 # Mount your own versions over the built-in ones: docker run -p 8000:8000 -v "$PWD/artifacts:/artifacts:ro" layerserve
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
