@@ -9,7 +9,7 @@ from models import registry
 from models.artifact import Artifact
 from models.golden import compare, read_golden
 from models.loading import changed_layers, eager, load_model, reason, signature_of
-from models.manifest import Change
+from models.manifest import Change, TrainingRecord
 from models.sources import told
 from models.store import ArtifactStore
 
@@ -29,7 +29,8 @@ def reexport(
         parent: The version to take.
         layers: Modules, beside `models.layers`, that define the model's custom layers.
         formats: As for `publish`.
-        accept: What may differ from the parent; the manifest records it.
+        accept: What may differ from the parent; the manifest records it. Where answers do differ, the parent's metrics
+            and evaluation are not this version's: they are left out, with a note.
 
     Raises:
         ArtifactError: a file of the parent is damaged.
@@ -59,14 +60,24 @@ def reexport(
         model=model,
         golden_inputs=golden.inputs,
         labels=manifest.signature.labels,
-        training=manifest.training,
+        training=_without_metrics(parent) if comparison.differences else manifest.training,
         origin=manifest.origin,
         parent=manifest.version,
         accepted=accept,
         golden_source=manifest.golden_source,
-        evaluation=read_data(parent).evaluation,
+        evaluation=None if comparison.differences else read_data(parent).evaluation,
     )
     return publish(store, candidate, layers=layers, formats=formats)
+
+
+def _without_metrics(parent: Artifact) -> TrainingRecord | None:
+    """How the parent's weights came about, without what was measured of its answers."""
+    manifest = parent.manifest
+    training = manifest.training
+    if training is None or not training.metrics:
+        return training
+    note = f"The answers are not those of {manifest.name}@{manifest.version}, so its test metrics are left out."
+    return training.model_copy(update={"metrics": {}, "notes": (*training.notes, note)})
 
 
 def _message(parent: Artifact, differences: tuple[str, ...]) -> str:

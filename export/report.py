@@ -76,9 +76,11 @@ def _subtitle(manifest: Manifest) -> str:
 def _carried_over(manifest: Manifest) -> list[Html]:
     if manifest.parent is None:
         return []
-    changed = "" if "answers" not in manifest.accepted else " Its answers have changed since, as was accepted."
     parent = f"{manifest.name}@{manifest.parent}"
-    return [paragraph(f"Saved anew from {parent}; what is said of held-out rows was measured then.{changed}")]
+    if manifest.metrics:
+        return [paragraph(f"Saved anew from {parent}; what is said of held-out rows was measured then.")]
+    changed = " Answers were allowed to change." if "answers" in manifest.accepted else ""
+    return [paragraph(f"Saved anew from {parent}.{changed} No metrics on held-out rows are known of this version.")]
 
 
 def _tiles(manifest: Manifest, data: ReportData) -> Html:

@@ -37,12 +37,13 @@ def first_difference(expected: Tensors, actual: Tensors, tolerance: float = TOLE
     """The first layer whose activations differ by more than the tolerance, with how many rows do; None if none does.
 
     Layers that only one of the two has, or that come in another order, are compared by name as far as both have them.
+    NaN is equal to NaN here: a layer may well give it for a missing value.
     """
     found = {_place(key): value for key, value in actual.items()}
     for key in sorted(expected):
         place = _place(key)
         if place in found:
-            comparison = compare({place: expected[key]}, {place: found[place]}, tolerance)
+            comparison = compare({place: expected[key]}, {place: found[place]}, tolerance, equal_nan=True)
             if comparison.differences:
                 return f"`{place}` ({comparison.differences[0].split(': ', 1)[-1]})"
     return None

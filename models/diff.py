@@ -47,12 +47,13 @@ def diff(left: Artifact, right: Artifact) -> Iterator[str]:
     yield from _section("Configuration", _configuration(*sides))
     yield from _section("Weights", _weights(*sides))
     yield from _section("Metrics", _metrics(*sides))
+    broken = [line for side in sides for line in _golden_answers(side)]
     problem = _incompatible(*sides)
     if problem:
-        yield from _section("Answers", iter([problem]))
+        yield from _section("Answers", iter([*broken, problem]))
         return
     yield from _section("Speed", _speed(*sides))
-    yield from _section("Answers", _answers(*sides))
+    yield from _section("Answers", iter([*broken, *_answers(*sides)]))
     yield from _section("Activations", _activations(*sides))
 
 
@@ -157,6 +158,19 @@ def _rows_a_second(side: _Side, rows: Tensors) -> float:
         side.run(rows)
         num_calls += 1
     return num_calls * _SPEED_ROWS / elapsed
+
+
+def _golden_answers(side: _Side) -> Iterator[str]:
+    """Whether a version still answers as it did when it was published; its layers may have other code by now."""
+    try:
+        answers = side.run(side.golden.inputs)
+    except Exception as error:  # whatever a changed layer raises
+        problem = f"{type(error).__name__}: {reason(error)[:200]}"
+        yield f"{side.title} no longer answers its golden rows under today's code: {problem}"
+        return
+    tolerance = side.artifact.manifest.formats["keras"].tolerance
+    for line in compare(side.golden.outputs, answers, tolerance).differences:
+        yield f"{side.title} no longer gives its golden answers under today's code: {line}"
 
 
 def _answers(left: _Side, right: _Side) -> Iterator[str]:

@@ -84,12 +84,15 @@ def read_golden(artifact: Artifact) -> Golden:
     return golden
 
 
-def compare(expected: Tensors, actual: Tensors, tolerance: float = TOLERANCE) -> Comparison:
-    """Compares answers with the expected ones: floats within the tolerance, all else exactly."""
+def compare(expected: Tensors, actual: Tensors, tolerance: float = TOLERANCE, *, equal_nan: bool = False) -> Comparison:
+    """Compares answers with the expected ones: floats within the tolerance, all else exactly.
+
+    NaN and the infinities differ from everything; with `equal_nan` each is equal to itself.
+    """
     if expected.keys() != actual.keys():
         line = f"outputs are named {', '.join(sorted(actual))} instead of {', '.join(sorted(expected))}"
         return Comparison(float("inf"), float("inf"), (line,))
-    return worst(_compare_array(name, wanted, actual[name], tolerance) for name, wanted in expected.items())
+    return worst(_compare_array(name, wanted, actual[name], tolerance, equal_nan) for name, wanted in expected.items())
 
 
 def worst(comparisons: Iterable[Comparison]) -> Comparison:
@@ -102,7 +105,7 @@ def worst(comparisons: Iterable[Comparison]) -> Comparison:
     )
 
 
-def _compare_array(name: str, wanted: np.ndarray, got: np.ndarray, tolerance: float) -> Comparison:
+def _compare_array(name: str, wanted: np.ndarray, got: np.ndarray, tolerance: float, equal_nan: bool) -> Comparison:
     if wanted.shape != got.shape or wanted.dtype.kind != got.dtype.kind:
         line = f"output `{name}` is {got.dtype} of shape {got.shape} instead of {wanted.dtype} of shape {wanted.shape}"
         return Comparison(float("inf"), float("inf"), (line,))
@@ -112,10 +115,14 @@ def _compare_array(name: str, wanted: np.ndarray, got: np.ndarray, tolerance: fl
         different = np.asarray(wanted != got)
         error = float(different.any())
         return Comparison(error, error, (f"output `{name}`: {_rows(different)} differ",) if error else ())
-    wide = np.abs(wanted.astype(np.float64))
+    old, new = wanted.astype(np.float64), got.astype(np.float64)
+    if equal_nan:
+        same = ~np.isfinite(old) & ((old == new) | (np.isnan(old) & np.isnan(new)))
+        old, new = np.where(same, 0.0, old), np.where(same, 0.0, new)
+    wide = np.abs(old)
     with np.errstate(invalid="ignore"):
-        errors = np.abs(wanted.astype(np.float64) - got.astype(np.float64))
-        different = ~(errors <= tolerance * np.maximum(1.0, wide))
+        errors = np.abs(old - new)
+        different = ~(np.isfinite(errors) & (errors <= tolerance * np.maximum(1.0, wide)))
         relative = errors / np.where(wide > tolerance, wide, np.inf)
     largest, largest_relative = _largest(errors), _largest(relative)
     if not different.any():

@@ -110,7 +110,7 @@ def why_unavailable(name: str, artifact: Artifact) -> str:
     kind, manifest = RUNTIMES[name], artifact.manifest
     if kind.format not in manifest.formats:
         left_out = manifest.left_out.get(kind.format)
-        why = f", which was left out: {left_out}" if left_out else ""
+        why = f", which was left out: {left_out.rstrip('.')}" if left_out else ""
         return f"The version has no format `{kind.format}`{why}. It has: {', '.join(manifest.formats)}."
     if importlib.util.find_spec(kind.package) is None:
         return f"The package {kind.package} is not installed: pip install 'layerserve[{kind.extra}]'."

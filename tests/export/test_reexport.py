@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from export.reexport import reexport
+from export.report_data import read_data
 from models.artifact import Artifact, ArtifactError
 from models.golden import read_golden
 from models.store import ArtifactStore
@@ -96,6 +97,16 @@ def test_changed_answers_are_published_if_they_are_accepted(
     assert (child.manifest.parent, child.manifest.accepted) == (1, ("answers",))
     assert list(child.manifest.formats) == ["keras", "onnx"]
     assert not np.allclose(read_golden(child).outputs["y"], read_golden(copied).outputs["y"])
+    told, before = child.manifest.training, copied.manifest.training
+    assert (before.metrics != {}, told.metrics) == (True, {})
+    assert told.notes[-1] == "The answers are not those of tiny@1, so its test metrics are left out."
+    assert told.history == before.history
+    assert read_data(child).evaluation is None
+
+
+def test_answers_that_may_change_and_do_not_keep_their_metrics(store: ArtifactStore, copied: Artifact) -> None:
+    child = reexport(store, copied, layers=("tiny_layers",), formats=("keras",), accept=("answers",))
+    assert child.manifest.training == copied.manifest.training
 
 
 def reexport_changed(

@@ -273,9 +273,14 @@ def test_model_trained_elsewhere_shows_what_is_known() -> None:
 
 
 def test_saved_anew_is_said_with_what_was_accepted() -> None:
-    text = words(MANIFEST.model_copy(update={"parent": 2, "accepted": ("answers",)}), classified())
-    assert "Saved anew from houses@2; what is said of held-out rows was measured then. Its answers have changed" in text
+    anew = MANIFEST.model_copy(update={"parent": 2, "accepted": ("answers",)})
+    text = words(anew, classified())
+    assert "Saved anew from houses@2; what is said of held-out rows was measured then." in text
     assert "parent houses@2, accepting changed answers" in text
+    training = anew.training.model_copy(update={"metrics": {}})
+    text = words(anew.model_copy(update={"training": training}), ReportData())
+    assert "Saved anew from houses@2. Answers were allowed to change. No metrics on held-out rows are known" in text
+    assert "measured then" not in text
 
 
 @pytest.mark.slow

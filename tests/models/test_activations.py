@@ -63,3 +63,17 @@ def test_layers_are_compared_by_name_where_one_model_has_more() -> None:
     expected = {"00000 a": np.zeros((2, 1)), "00001 c": np.zeros((2, 1))}
     actual = {"00000 a": np.zeros((2, 1)), "00001 b": np.ones((2, 1)), "00002 c": np.ones((2, 1))}
     assert (first_difference(expected, actual) or "").startswith("`c` ")
+
+
+def test_nan_and_infinities_of_both_are_no_difference() -> None:
+    odd = np.array([[np.nan], [np.inf], [-np.inf], [0.0]], np.float32)
+    expected = {"00000 dates": odd, "00001 c": np.zeros((4, 1), np.float32)}
+    assert first_difference(expected, expected) is None
+    actual = {"00000 dates": odd, "00001 c": np.full((4, 1), 0.5, np.float32)}
+    assert (first_difference(expected, actual) or "").startswith("`c` (4 of 4 golden rows differ ")
+
+
+def test_nan_or_infinity_of_only_one_is_a_difference() -> None:
+    odd = np.array([[np.nan], [np.inf], [-np.inf], [0.0]], np.float32)
+    for other in (odd[::-1], -odd, np.zeros_like(odd)):
+        assert (first_difference({"00000 dates": odd}, {"00000 dates": other}) or "").startswith("`dates` (")

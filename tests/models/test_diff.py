@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from models import layers
 from models.artifact import Artifact, file_paths, file_record
@@ -109,6 +110,41 @@ def test_versions_of_other_inputs_are_compared_as_far_as_it_goes(save: Publish) 
     told = sections(save(model(width=2)), save(model(width=3)))
     assert list(told) == ["Configuration", "Weights", "Metrics", "Answers"]
     assert told["Answers"][0].startswith("sides@2 does not take the rows of sides@1: ")
+
+
+@keras.saving.register_keras_serializable("test_diff")
+class Scaled(keras.layers.Layer):
+    """A layer whose code the tests change, by another factor; it fails, once it runs, for one that is not finite."""
+
+    factor = 2.0
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.debugging.check_numerics(x * self.factor, "it broke")
+
+
+def scaled() -> keras.Model:
+    inputs = keras.Input((2,), name="x")
+    return keras.Model(inputs, Scaled(name="scaled")(inputs), name="sides")
+
+
+def test_version_that_lost_its_golden_answers_is_told(save: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = save(scaled())
+    monkeypatch.setattr(Scaled, "factor", 3.0)
+    told = sections(old, save(scaled()))
+    (answers,) = told["Answers"]
+    assert answers.startswith("sides@1 no longer gives its golden answers under today's code: output `scaled`: 3 of 3 ")
+    assert told["Activations"] == ["the same"]
+
+
+def test_version_that_no_longer_runs_is_told(save: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = save(scaled()), save(scaled())
+    monkeypatch.setattr(Scaled, "factor", float("inf"))
+    answers = sections(old, new)["Answers"]
+    assert [line.split(" under ")[0] for line in answers[:2]] == [
+        "sides@1 no longer answers its golden rows",
+        "sides@2 no longer answers its golden rows",
+    ]
+    assert all("it broke" in line for line in answers)
 
 
 def test_damaged_version_is_refused(save: Publish, store: ArtifactStore) -> None:

@@ -123,6 +123,7 @@ def test_answers_within_the_tolerance_agree(wanted: object, got: object) -> None
         ([[1.0, 2.0]], [[3.0, 4.0]], "output `y`: 1 of 1 golden rows differ by more than 1e-05, at most by 2"),
         ([1.0], [np.nan], "output `y`: 1 of 1 golden rows differ by more than 1e-05, at most by inf"),
         ([np.nan], [np.nan], "output `y`: 1 of 1 golden rows differ by more than 1e-05, at most by inf"),
+        ([np.inf], [1.0], "output `y`: 1 of 1 golden rows differ by more than 1e-05, at most by inf"),
         ([1.0], [np.inf], "output `y`: 1 of 1 golden rows differ by more than 1e-05, at most by inf"),
         ([1, 2, 3], [1, 0, 0], "output `y`: 2 of 3 golden rows differ"),
         ([1000, 2], [1000, 3], "output `y`: 1 of 2 golden rows differ"),

@@ -123,7 +123,7 @@ def test_reason_why_a_format_was_left_out_is_given(versions: dict[str, Version])
     artifact = versions["small_numbers"].artifact
     manifest = artifact.manifest.model_copy(update={"left_out": {"litert": "It has no float64."}})
     reason = why_unavailable("litert", replace(artifact, manifest=manifest))
-    assert "no format `litert`, which was left out: It has no float64." in reason
+    assert "no format `litert`, which was left out: It has no float64. It has: " in reason
 
 
 def test_package_that_is_not_installed_is_named(versions: dict[str, Version], monkeypatch: pytest.MonkeyPatch) -> None:
