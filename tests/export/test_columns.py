@@ -35,6 +35,7 @@ def survey(cells: list[Any] | pa.Array, wanted: Any = None) -> Column:
         (["2024-02-29", "1999-12-31 23:59", "2024-01-01T01:02:03.5Z"], "date", "string", 0),
         (["2024-02-29", None], "date", "string", 1),
         (["2024-13-01", "2024-01-01"], "category", "string", 0),
+        (["2024-02-30", "2024-01-01"], "category", "string", 0),
         (["01234", "5678"], "category", "string", 0),
         (["0.5", "0", "-0.1"], "number", "float32", 0),
         ([None, "NA"], "number", "float32", 2),
@@ -79,6 +80,14 @@ def test_cells_that_the_override_cannot_read_count_as_missing_and_are_told() -> 
     assert found.column().missing == 2
     assert found.note() == "1 cells of `x` are no number and count as missing, 'n.a.' for one."
     np.testing.assert_array_equal(found.column().decode(pa.array(["1", "n.a."])), np.array([1, np.nan], np.float32))
+
+
+def test_day_that_the_calendar_lacks_counts_as_missing() -> None:
+    found = TypeSurvey("x", "x", "date")
+    found.add(pa.array(["2024-02-30", "2023-02-29", "2024-02-29"]))
+    column = found.column()
+    assert column.missing == 2
+    assert column.decode(pa.array(["2024-02-30", "2024-02-29"])).tolist() == ["", "2024-02-29"]
 
 
 def test_override_that_the_file_contradicts_is_refused() -> None:
