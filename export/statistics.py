@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from export.columns import Column, days_since_1970
+from export.columns import Column
 from models.manifest import ColumnRecord, null_of
 from models.problem import Feature
 
@@ -107,3 +109,12 @@ class ColumnStatistics:
         self.count += count
         self.minimum = np.minimum(self.minimum, np.where(known, values, np.inf).min(axis=0))
         self.maximum = np.maximum(self.maximum, np.where(known, values, -np.inf).max(axis=0))
+
+
+def days_since_1970(dates: np.ndarray) -> np.ndarray:
+    """The days of dates as text, as fractions; NaN for what is none."""
+    text = pc.utf8_slice_codeunits(pc.utf8_trim_whitespace(pa.array(dates, pa.string())), 0, 10)
+    days = pc.strptime(text, format="%Y-%m-%d", unit="s", error_is_null=True)
+    seconds = pc.cast(pc.cast(days, pa.int64()), pa.float64())
+    result: np.ndarray = seconds.to_numpy(zero_copy_only=False) / 86_400
+    return result

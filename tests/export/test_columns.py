@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from export.columns import Column, TypeSurvey, check_overrides, days_since_1970
+from export.columns import Column, TypeSurvey, check_overrides
 
 SMALLEST = np.iinfo(np.int64).min
 
@@ -130,10 +130,10 @@ def test_column_of_arrays_keeps_its_shape() -> None:
     np.testing.assert_array_equal(column.decode(cells[1:]), [[3, 4], [5, 6]])
 
 
-def test_days_count_from_1970() -> None:
-    np.testing.assert_array_equal(
-        days_since_1970(np.array(["1970-01-02", "1969-12-31 12:00", "", "soon"])), [1, -1, np.nan, np.nan]
-    )
+def test_category_beyond_int64_is_refused() -> None:
+    assert survey(pa.array([2**63 - 1, None], pa.uint64()), "category").dtype == "int64"
+    with pytest.raises(ValueError, match=r"^Column `x` must hold integers below 2\^63 .* It holds 9223372036854775808"):
+        survey(pa.array([1, 2**63], pa.uint64()), "category")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from export.columns import Column
-from export.statistics import ColumnStatistics
+from export.statistics import ColumnStatistics, days_since_1970
 
 
 def gather(column: Column, *batches: np.ndarray) -> ColumnStatistics:
@@ -67,3 +67,9 @@ def test_many_names_do_not_fill_the_memory() -> None:
 )
 def test_column_that_tells_nothing_is_told(column: Column, values: list[object], note: str | None) -> None:
     assert gather(column, np.array(values)).note() == note
+
+
+def test_days_count_from_1970() -> None:
+    np.testing.assert_array_equal(
+        days_since_1970(np.array(["1970-01-02", "1969-12-31 12:00", "", "soon"])), [1, -1, np.nan, np.nan]
+    )
