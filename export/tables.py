@@ -115,8 +115,9 @@ def _open_csv(path: Path, encoding: str) -> tuple[list[str], Callable[[list[str]
     headers, delimiter = _csv_header(path, encoding)
 
     def read(columns: list[str]) -> Iterator[pa.RecordBatch]:
+        last: str | None = None
         try:
-            yield from arrow_csv.open_csv(
+            for batch in arrow_csv.open_csv(
                 path,
                 arrow_csv.ReadOptions(
                     column_names=columns, skip_rows_after_names=1, block_size=_BLOCK_BYTES, encoding=encoding
@@ -125,27 +126,48 @@ def _open_csv(path: Path, encoding: str) -> tuple[list[str], Callable[[list[str]
                 arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(columns, pa.string()), null_values=[""], strings_can_be_null=True
                 ),
-            )
+            ):
+                last = batch[-1][-1].as_py() if len(batch) else last
+                yield batch
         except (pa.ArrowInvalid, UnicodeError) as error:
             raise ValueError(_csv_message(path, encoding, delimiter, len(columns), error)) from error
+        if last and "\n" in last and not _ends_with_quote(path):
+            raise ValueError(f"{path.name} must close every quote. The last cell holds all from {last[:20]!r} on.")
 
     return headers, read
 
 
 def _csv_header(path: Path, encoding: str) -> tuple[list[str], str]:
     try:
-        with path.open(encoding="utf-8-sig" if encoding.lower() in {"utf-8", "utf8"} else encoding, newline="") as file:
+        with path.open(encoding=encoding, newline="") as file:
             text = file.readline()
             delimiter = "\t" if path.suffix.lower() == ".tsv" else max(_DELIMITERS, key=_outside_quotes(text).count)
             file.seek(0)
-            header = next(csv.reader(file, delimiter=delimiter), None)
+            lines = (line.removeprefix("\ufeff") for line in file)  # a byte order mark is no part of a name
+            header = next(csv.reader(lines, delimiter=delimiter), None)
+            is_all = next(lines, None) is None
     except UnicodeError as error:
         raise ValueError(_encoding_message(path, encoding)) from error
     except LookupError as error:
         raise ValueError(f"There is no encoding {encoding!r}. Common ones: utf-8, latin-1, cp1252, utf-16.") from error
-    if not header:
+    except csv.Error as error:
+        raise ValueError(
+            f"The line of column names in {path.name} cannot be read. Is a quote not closed? {_line(error)}"
+        ) from error
+    if header and is_all and "\n" in header[-1] and not _ends_with_quote(path):
+        raise ValueError(f"{path.name} must close every quote. The one in the line of column names is open.")
+    if header is None:
         raise ValueError(f"{path.name} is empty: it needs a line of column names, then rows.")
+    if not header:
+        raise ValueError(f"The first line of {path.name} must hold the column names. It is blank: remove it.")
     return header, delimiter
+
+
+def _ends_with_quote(path: Path) -> bool:
+    """Whether the last character is a quote, as it is where the last cell holds line breaks and is closed."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1024))
+        return file.read().replace(b"\0", b"").rstrip().endswith(b'"')  # utf-16 has zeros between
 
 
 def _outside_quotes(text: str) -> str:
@@ -157,12 +179,18 @@ def _csv_message(path: Path, encoding: str, delimiter: str, width: int, error: E
         return _encoding_message(path, encoding)
     with path.open(encoding=encoding, errors="replace", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
-        for row in reader:
-            if row and len(row) != width:
-                return (
-                    f"Every row of {path.name} must have {width} cells, as the first has. "
-                    f"Line {reader.line_num} has {len(row)}. Mend it, or quote cells that hold {delimiter!r}."
-                )
+        start = 1
+        try:
+            for row in reader:
+                if row and len(row) != width:
+                    hint = " Is a quote not closed?" if reader.line_num > start else ""
+                    return (
+                        f"Every row of {path.name} must have {width} cells, as the first has. "
+                        f"Line {start} has {len(row)}. Mend it, or quote cells that hold {delimiter!r}.{hint}"
+                    )
+                start = reader.line_num + 1
+        except csv.Error:
+            return f"The row of {path.name} at line {start} has a cell above 128 KB. Is a quote not closed?"
     return f"{path.name} is no CSV that can be read: {_line(error)}"
 
 

@@ -42,6 +42,13 @@ def test_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     assert rows(open_table(write(tmp_path / "a.csv", "\ufeffx,y\n1,2\n"))) == [{"x": "1", "y": "2"}]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16"])
+def test_byte_order_mark_of_any_encoding_is_no_part_of_a_name(tmp_path: Path, encoding: str) -> None:
+    text = '"x y",z\n1,2\n' if encoding == "utf-16" else '\ufeff"x y",z\n1,2\n'  # utf-16 writes its own
+    path = write(tmp_path / "a.csv", text.encode(encoding))
+    assert rows(open_table(path, encoding=encoding)) == [{"x y": "1", "z": "2"}]
+
+
 def test_cell_and_header_may_hold_line_breaks(tmp_path: Path) -> None:
     table = open_table(write(tmp_path / "a.csv", '"x\ny",z\n"1\n2",3\n'))
     assert rows(table) == [{"x_y": "1\n2", "z": "3"}]
@@ -73,6 +80,32 @@ def test_ragged_row_is_told_with_its_line(tmp_path: Path) -> None:
 def test_empty_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^a.csv is empty: it needs a line of column names"):
         open_table(write(tmp_path / "a.csv", ""))
+
+
+def test_blank_first_line_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^The first line of a.csv must hold the column names. It is blank"):
+        open_table(write(tmp_path / "a.csv", "\nx,y\n1,2\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('x,"y\n1,2\n', r"^a.csv must close every quote. The one in the line of column names is open"),
+        ('x,"y\n' + "1,2\n" * 50_000, r"^The line of column names in a.csv cannot be read. Is a quote not closed\?"),
+        ('x,y\n1,2\n3,"4\n5,6\n', r"^a.csv must close every quote. The last cell holds all from '4\\n5,6\\n' on"),
+        ('x,y\n1,2\n"3,4\n5,6\n', r"Line 3 has 1\..* Is a quote not closed\?"),
+        ('x,y\n1,2\n"3,4\n' + "5,6\n" * 50_000, r"^The row of a.csv at line 3 has a cell above 128 KB"),
+    ],
+    ids=["names", "names of a long file", "last column", "first column", "first column of a long file"],
+)
+def test_quote_that_is_not_closed_is_told(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rows(open_table(write(tmp_path / "a.csv", content)))
+
+
+def test_last_cell_may_hold_line_breaks(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'x,y\n1,"2\n3"\n\n'.encode("utf-16"))
+    assert rows(open_table(path, encoding="utf-16")) == [{"x": "1", "y": "2\n3"}]
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.npz"])
