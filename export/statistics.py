@@ -14,6 +14,8 @@ from models.problem import Feature
 
 MAX_CATEGORIES = 10_000
 _MAX_COUNTED = 200_000
+_EXACT = 2**24
+"""Integers up to here are exact in float32."""
 
 
 class ColumnStatistics:
@@ -84,17 +86,19 @@ class ColumnStatistics:
     def note(self) -> str | None:
         """What a user should know of the column's values, if anything."""
         name = self.column.name
-        if self.column.type == "category":
-            if len(self.categories) <= 1:
-                return f"Column `{name}` is constant and tells nothing."
-            if not self.vocabulary:
+        is_constant = not np.any(self.squares)
+        if self.column.type in ("category", "boolean"):
+            is_constant = len(self.categories) <= 1
+            if self.column.type == "category" and not is_constant and not self.vocabulary:
                 return f"Every training row has its own `{name}`, which therefore tells nothing. Leave it out?"
-            return None
-        if self.column.type == "boolean":
-            return f"Column `{name}` is constant and tells nothing." if len(self.categories) <= 1 else None
-        if not np.any(self.count):
+        elif not np.any(self.count):
             return f"Column `{name}` has no values and tells nothing."
-        return f"Column `{name}` is constant and tells nothing." if not np.any(self.squares) else None
+        elif is_constant and self.column.is_integer and abs(self.maximum) >= _EXACT:
+            return (
+                f"Column `{name}` is constant in float32, which rounds integers above 16,777,216, and tells nothing. "
+                f"Is it a code? --columns {name}=category"
+            )
+        return f"Column `{name}` is constant and tells nothing." if is_constant else None
 
     def _add_numbers(self, values: np.ndarray) -> None:
         """Joins two means and sums of squares (Chan, Golub and LeVeque, 1979)."""
