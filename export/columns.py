@@ -45,7 +45,7 @@ class Column:
             flat = values
             while pa.types.is_fixed_size_list(flat.type):
                 flat = flat.flatten()
-            return self._to_float32(flat).reshape(-1, *self.shape)
+            return self._number(flat).reshape(-1, *self.shape)
         parsed = parse(values, self.type, is_integer=self.dtype == "int64")
         null = null_of("float32" if self.dtype == "bool" else self.dtype)
         if self.dtype == "string":
@@ -53,21 +53,12 @@ class Column:
         if self.dtype == "bool":
             return np.asarray(pc.fill_null(parsed, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
         if self.type == "number":
-            return self._to_float32(parsed)
+            return self._number(parsed)
         arrow_type = pa.int8() if self.dtype == "int8" else pa.int64()
         return np.asarray(pc.fill_null(pc.cast(parsed, arrow_type), null).to_numpy(zero_copy_only=False))
 
-    def _to_float32(self, values: pa.Array) -> np.ndarray:
-        wide = _cast(values, pa.float64()).to_numpy(zero_copy_only=False)
-        with np.errstate(over="ignore"):
-            numbers: np.ndarray = wide.astype(np.float32)
-        too_large = np.isinf(numbers)
-        if too_large.any():
-            raise ValueError(
-                f"Column `{self.name}` must hold numbers that fit float32. It holds {wide[too_large][0]:g}: mend "
-                f"it, or leave the column out: --columns {self.name}=ignore"
-            )
-        return numbers
+    def _number(self, values: pa.Array) -> np.ndarray:
+        return to_float32(values, f"Column `{self.name}`", f"leave the column out: --columns {self.name}=ignore")
 
 
 class TypeSurvey:
@@ -95,6 +86,8 @@ class TypeSurvey:
             return
         if not is_text(values.type):
             self.possible = [_kind_of(self.name, values.type)]
+            if self.wanted == "category" and pa.types.is_uint64(values.type):
+                _check_int64(self.name, values)
             self.empty += len(values) - len(_present(values))
             return
         values = _as_text(values)
@@ -181,19 +174,21 @@ def parse(values: pa.Array, type_: str, *, is_integer: bool = False) -> pa.Array
     return _cast(values, pa.float64())
 
 
+def to_float32(values: pa.Array, what: str, way_out: str) -> np.ndarray:
+    """Numbers as float32, NaN where they are missing. One that is too large is a ValueError with `way_out`."""
+    wide = _cast(values, pa.float64()).to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):
+        numbers: np.ndarray = wide.astype(np.float32)
+    if np.isinf(numbers).any():
+        worst = wide[np.isinf(numbers)][0]
+        raise ValueError(f"{what} must hold numbers that fit float32. It holds {worst:g}: mend it, or {way_out}")
+    return numbers
+
+
 def is_text(type_: pa.DataType) -> bool:
     """Whether cells are strings, plain or looked up in a dictionary."""
     plain = type_.value_type if pa.types.is_dictionary(type_) else type_
     return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain))
-
-
-def days_since_1970(dates: np.ndarray) -> np.ndarray:
-    """The days of dates as text, as fractions; NaN for what is none."""
-    text = pc.utf8_slice_codeunits(pc.utf8_trim_whitespace(pa.array(dates, pa.string())), 0, 10)
-    days = pc.strptime(text, format="%Y-%m-%d", unit="s", error_is_null=True)
-    seconds = pc.cast(pc.cast(days, pa.int64()), pa.float64())
-    result: np.ndarray = seconds.to_numpy(zero_copy_only=False) / 86_400
-    return result
 
 
 def check_overrides(overrides: dict[str, str], columns: tuple[str, ...]) -> None:
@@ -225,6 +220,15 @@ def _kind_of(name: str, type_: pa.DataType) -> str:
         f"Column `{name}` must hold numbers, strings, booleans or dates. Received: {type_}. Leave it out: --columns "
         f"{name}=ignore"
     )
+
+
+def _check_int64(name: str, values: pa.Array) -> None:
+    largest = pc.max(values).as_py()
+    if largest is not None and largest > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"Column `{name}` must hold integers below 2^63 to be a category. It holds {largest}: store it as text, "
+            f"or leave it out: --columns {name}=ignore"
+        )
 
 
 def _present(values: pa.Array) -> pa.Array:

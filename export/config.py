@@ -38,6 +38,10 @@ class DataConfig(BaseModel):
         for item in columns:
             if "=" not in item:
                 raise ValueError("a column and its type are written name=type, such as zip=category")
+        names = [item.rsplit("=", 1)[0] for item in columns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"a column can have one type in --columns. Given more than once: {', '.join(twice)}")
         return columns
 
     @property

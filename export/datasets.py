@@ -91,13 +91,15 @@ def load_dataset(config: DataConfig) -> Dataset:
     target_name = _target_name(config.target or default_target, table)
     overrides = config.overrides
     check_overrides(overrides, table.columns)
+    if target_name in overrides:
+        raise ValueError(f"`{target_name}` is the target, whose type is told by --task. Take it out of --columns.")
     columns, target, notes = _survey(table, target_name, overrides, config)
     if target.rows < MIN_ROWS:
         raise ValueError(f"{table.name} must have at least {MIN_ROWS} rows with a target. Received: {target.rows}")
     dealt = partial(_dealt, table, columns, target, config)
     statistics, sizes, targets, cache = _gather(dealt, columns)
     if min(sizes.values()) == 0:
-        raise ValueError(f"{table.name} has too few rows to hold some out. Received: {target.rows} with a target")
+        raise ValueError(_too_few_rows(table.name, target))
     notes += [note for item in statistics if (note := item.note())]
 
     def stream(part: Part) -> Iterator[Rows]:
@@ -161,6 +163,16 @@ def _target_name(wanted: str | None, table: Table) -> str:
 def _names(table: Table) -> str:
     shown = ", ".join(table.columns[:20])
     return shown if len(table.columns) <= 20 else f"{shown} and {len(table.columns) - 20} more"
+
+
+def _too_few_rows(name: str, target: Target) -> str:
+    if not target.labels:
+        return f"{name} has too few rows to hold some out. Received: {target.rows} with a target"
+    way_out = ", or --task regression" if target.column.type == "number" else ""
+    return (
+        f"{name} has too few rows of each class to hold some out. Its {target.rows} rows have {len(target.labels)} "
+        f"classes in `{target.column.name}`: name another --target{way_out}"
+    )
 
 
 def _survey(

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from export.columns import Column, days_since_1970
+from export.columns import Column
 from models.manifest import ColumnRecord, null_of
 from models.problem import Feature
 
 MAX_CATEGORIES = 10_000
 _MAX_COUNTED = 200_000
+_EXACT = 2**24
+"""Integers up to here are exact in float32."""
 
 
 class ColumnStatistics:
@@ -82,17 +86,19 @@ class ColumnStatistics:
     def note(self) -> str | None:
         """What a user should know of the column's values, if anything."""
         name = self.column.name
-        if self.column.type == "category":
-            if len(self.categories) <= 1:
-                return f"Column `{name}` is constant and tells nothing."
-            if not self.vocabulary:
+        is_constant = not np.any(self.squares)
+        if self.column.type in ("category", "boolean"):
+            is_constant = len(self.categories) <= 1
+            if self.column.type == "category" and not is_constant and not self.vocabulary:
                 return f"Every training row has its own `{name}`, which therefore tells nothing. Leave it out?"
-            return None
-        if self.column.type == "boolean":
-            return f"Column `{name}` is constant and tells nothing." if len(self.categories) <= 1 else None
-        if not np.any(self.count):
+        elif not np.any(self.count):
             return f"Column `{name}` has no values and tells nothing."
-        return f"Column `{name}` is constant and tells nothing." if not np.any(self.squares) else None
+        elif is_constant and self.column.is_integer and abs(self.maximum) >= _EXACT:
+            return (
+                f"Column `{name}` is constant in float32, which rounds integers above 16,777,216, and tells nothing. "
+                f"Is it a code? --columns {name}=category"
+            )
+        return f"Column `{name}` is constant and tells nothing." if is_constant else None
 
     def _add_numbers(self, values: np.ndarray) -> None:
         """Joins two means and sums of squares (Chan, Golub and LeVeque, 1979)."""
@@ -107,3 +113,12 @@ class ColumnStatistics:
         self.count += count
         self.minimum = np.minimum(self.minimum, np.where(known, values, np.inf).min(axis=0))
         self.maximum = np.maximum(self.maximum, np.where(known, values, -np.inf).max(axis=0))
+
+
+def days_since_1970(dates: np.ndarray) -> np.ndarray:
+    """The days of dates as text, as fractions; NaN for what is none."""
+    text = pc.utf8_slice_codeunits(pc.utf8_trim_whitespace(pa.array(dates, pa.string())), 0, 10)
+    days = pc.strptime(text, format="%Y-%m-%d", unit="s", error_is_null=True)
+    seconds = pc.cast(pc.cast(days, pa.int64()), pa.float64())
+    result: np.ndarray = seconds.to_numpy(zero_copy_only=False) / 86_400
+    return result

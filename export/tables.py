@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from models.artifact import file_record
 _BLOCK_BYTES = 4 * 2**20
 _BATCH_ROWS = 65_536
 _DELIMITERS = ",;\t|"
+_DAMAGE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, zipfile.BadZipFile, zlib.error, EOFError)
+_UNITS = {"Y": "D", "M": "D", "W": "D", "h": "s", "m": "s", "ps": "ns", "fs": "ns", "as": "ns"}
+"""Arrow's units of time for those of NumPy that it lacks."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,26 @@ def open_table(path: Path, *, encoding: str = "utf-8") -> Table:
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         headers, read = opener(path, encoding)
-    except (pa.ArrowInvalid, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path.name} cannot be read: {_line(error)}") from error
+    if not headers:
+        raise ValueError(f"{path.name} has no columns: it must hold a target and something to predict it from.")
     columns, notes = usable_names(headers)
     return Table(
         name=data_name(str(path)),
         columns=tuple(columns),
         headers=tuple(headers),
-        read=lambda: read(columns),
+        read=lambda: _batches(path, read(columns)),
         sha256=file_record(path).sha256,
         notes=tuple(notes),
     )
+
+
+def _batches(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from batches
+    except _DAMAGE as error:
+        raise ValueError(f"{path.name} cannot be read: {_line(error)}") from error
 
 
 def usable_names(headers: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -102,8 +115,9 @@ def _open_csv(path: Path, encoding: str) -> tuple[list[str], Callable[[list[str]
     headers, delimiter = _csv_header(path, encoding)
 
     def read(columns: list[str]) -> Iterator[pa.RecordBatch]:
+        last: str | None = None
         try:
-            yield from arrow_csv.open_csv(
+            for batch in arrow_csv.open_csv(
                 path,
                 arrow_csv.ReadOptions(
                     column_names=columns, skip_rows_after_names=1, block_size=_BLOCK_BYTES, encoding=encoding
@@ -112,27 +126,48 @@ def _open_csv(path: Path, encoding: str) -> tuple[list[str], Callable[[list[str]
                 arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(columns, pa.string()), null_values=[""], strings_can_be_null=True
                 ),
-            )
+            ):
+                last = batch[-1][-1].as_py() if len(batch) else last
+                yield batch
         except (pa.ArrowInvalid, UnicodeError) as error:
             raise ValueError(_csv_message(path, encoding, delimiter, len(columns), error)) from error
+        if last and "\n" in last and not _ends_with_quote(path):
+            raise ValueError(f"{path.name} must close every quote. The last cell holds all from {last[:20]!r} on.")
 
     return headers, read
 
 
 def _csv_header(path: Path, encoding: str) -> tuple[list[str], str]:
     try:
-        with path.open(encoding="utf-8-sig" if encoding.lower() in {"utf-8", "utf8"} else encoding, newline="") as file:
+        with path.open(encoding=encoding, newline="") as file:
             text = file.readline()
             delimiter = "\t" if path.suffix.lower() == ".tsv" else max(_DELIMITERS, key=_outside_quotes(text).count)
             file.seek(0)
-            header = next(csv.reader(file, delimiter=delimiter), None)
+            lines = (line.removeprefix("\ufeff") for line in file)  # a byte order mark is no part of a name
+            header = next(csv.reader(lines, delimiter=delimiter), None)
+            is_all = next(lines, None) is None
     except UnicodeError as error:
         raise ValueError(_encoding_message(path, encoding)) from error
     except LookupError as error:
         raise ValueError(f"There is no encoding {encoding!r}. Common ones: utf-8, latin-1, cp1252, utf-16.") from error
-    if not header:
+    except csv.Error as error:
+        raise ValueError(
+            f"The line of column names in {path.name} cannot be read. Is a quote not closed? {_line(error)}"
+        ) from error
+    if header and is_all and "\n" in header[-1] and not _ends_with_quote(path):
+        raise ValueError(f"{path.name} must close every quote. The one in the line of column names is open.")
+    if header is None:
         raise ValueError(f"{path.name} is empty: it needs a line of column names, then rows.")
+    if not header:
+        raise ValueError(f"The first line of {path.name} must hold the column names. It is blank: remove it.")
     return header, delimiter
+
+
+def _ends_with_quote(path: Path) -> bool:
+    """Whether the last character is a quote, as it is where the last cell holds line breaks and is closed."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1024))
+        return file.read().replace(b"\0", b"").rstrip().endswith(b'"')  # utf-16 has zeros between
 
 
 def _outside_quotes(text: str) -> str:
@@ -144,12 +179,18 @@ def _csv_message(path: Path, encoding: str, delimiter: str, width: int, error: E
         return _encoding_message(path, encoding)
     with path.open(encoding=encoding, errors="replace", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
-        for row in reader:
-            if row and len(row) != width:
-                return (
-                    f"Every row of {path.name} must have {width} cells, as the first has. "
-                    f"Line {reader.line_num} has {len(row)}. Mend it, or quote cells that hold {delimiter!r}."
-                )
+        start = 1
+        try:
+            for row in reader:
+                if row and len(row) != width:
+                    hint = " Is a quote not closed?" if reader.line_num > start else ""
+                    return (
+                        f"Every row of {path.name} must have {width} cells, as the first has. "
+                        f"Line {start} has {len(row)}. Mend it, or quote cells that hold {delimiter!r}.{hint}"
+                    )
+                start = reader.line_num + 1
+        except csv.Error:
+            return f"The row of {path.name} at line {start} has a cell above 128 KB. Is a quote not closed?"
     return f"{path.name} is no CSV that can be read: {_line(error)}"
 
 
@@ -181,7 +222,7 @@ def _open_npz(path: Path, encoding: str) -> tuple[list[str], Callable[[list[str]
                 raise ValueError(f"The arrays of {path.name} must have as many rows each. Received: {sorted(sizes)}")
             for start in range(0, sizes.pop(), _BATCH_ROWS):
                 rows = min(_BATCH_ROWS, arrays[0].shape[0] - start)
-                yield pa.RecordBatch.from_arrays([to_arrow(array.read(rows)) for array in arrays], names=columns)
+                yield pa.RecordBatch.from_arrays([array.read(rows) for array in arrays], names=columns)
 
     return [name.removesuffix(".npy") for name in members], read
 
@@ -190,29 +231,41 @@ class _NpyStream:
     """An array in NumPy's file format, read some rows at a time."""
 
     def __init__(self, file: Any, name: str) -> None:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        self.shape, is_fortran, self.dtype = read_header(file)
-        self.file = file
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        try:
+            self.shape, is_fortran, self.dtype = readers[np.lib.format.read_magic(file)](file)
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"`{name}` is no array that can be read: save it by numpy.savez.") from error
+        self.file, self.name = file, name
         if self.dtype.kind not in "biufUSM" or not self.shape or (is_fortran and len(self.shape) > 1):
             raise ValueError(
                 f"`{name}` must be an array of numbers, strings, booleans or dates in C order, rows on axis 0. "
                 f"Received: {self.dtype} of shape {self.shape}{' in Fortran order' if is_fortran else ''}"
             )
+        if 0 in self.shape[1:]:
+            raise ValueError(f"`{name}` must hold something in each row. Received: shape {self.shape}")
+        if self.dtype.kind == "M" and np.datetime_data(self.dtype)[0] == "generic":
+            raise ValueError(f"The dates of `{name}` must have a unit, such as datetime64[s]. Received: {self.dtype}")
 
-    def read(self, rows: int) -> np.ndarray:
+    def read(self, rows: int) -> pa.Array:
         shape = (rows, *self.shape[1:])
         content = self.file.read(int(np.prod(shape)) * self.dtype.itemsize)
-        return np.frombuffer(content, self.dtype).reshape(shape)
+        if len(content) < int(np.prod(shape)) * self.dtype.itemsize:
+            raise ValueError(f"`{self.name}` ends before its {self.shape[0]} rows do: save it anew.")
+        try:
+            return to_arrow(np.frombuffer(content, self.dtype).reshape(shape))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"`{self.name}` must hold UTF-8 text. Save it as strings, not as bytes.") from error
 
 
 def to_arrow(values: np.ndarray) -> pa.Array:
     """A column from an array: of rank 1 its values, of a higher rank nested lists of fixed size."""
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8")
+    if values.dtype.kind == "M":
+        unit = np.datetime_data(values.dtype)[0]
+        values = values.astype(f"datetime64[{_UNITS.get(unit, unit)}]")
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     array = pa.array(np.ascontiguousarray(values).reshape(-1))
     for size in reversed(values.shape[1:]):
         array = pa.FixedSizeListArray.from_arrays(array, int(size))

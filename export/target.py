@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from export.columns import Column, TypeSurvey, is_text, parse
+from export.columns import Column, TypeSurvey, is_text, parse, to_float32
 from models.manifest import Task
 
 MAX_CLASSES = 1000
@@ -33,8 +33,8 @@ class Target:
     def decode(self, values: pa.Array) -> np.ndarray:
         """A class index, or a number, for each cell; -1, or NaN, where it is missing."""
         if self.labels is None:
-            numbers = parse(values, "number").to_numpy(zero_copy_only=False).astype(np.float32)
-            return np.where(np.isinf(numbers), np.float32(np.nan), numbers)
+            numbers = parse(values, "number")
+            return to_float32(numbers, f"The target `{self.column.name}`", "train on its logarithm, say.")
         found = pc.index_in(class_names(values, self.column), pa.array(self.labels))
         return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
 

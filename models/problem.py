@@ -9,10 +9,14 @@ import numpy as np
 from models.manifest import ColumnType, DType, Task
 
 DATE_PATTERN = (
-    r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"([0-9]{4}-(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|[0-9]{4}-(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    r"|[0-9]{4}-02-(0[1-9]|1[0-9]|2[0-8])|([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29)"
     r"([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
-"""A date as ISO 8601 has it, with or without a time. A time zone is read over: the clock counts as it is written."""
+"""A day of the calendar as ISO 8601 has it, with or without a time.
+
+A time zone is read over: the clock counts as it is written.
+"""
 
 
 @dataclass(frozen=True)

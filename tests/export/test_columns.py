@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from export.columns import Column, TypeSurvey, check_overrides, days_since_1970
+from export.columns import Column, TypeSurvey, check_overrides
 
 SMALLEST = np.iinfo(np.int64).min
 
@@ -35,6 +35,7 @@ def survey(cells: list[Any] | pa.Array, wanted: Any = None) -> Column:
         (["2024-02-29", "1999-12-31 23:59", "2024-01-01T01:02:03.5Z"], "date", "string", 0),
         (["2024-02-29", None], "date", "string", 1),
         (["2024-13-01", "2024-01-01"], "category", "string", 0),
+        (["2024-02-30", "2024-01-01"], "category", "string", 0),
         (["01234", "5678"], "category", "string", 0),
         (["0.5", "0", "-0.1"], "number", "float32", 0),
         ([None, "NA"], "number", "float32", 2),
@@ -81,6 +82,14 @@ def test_cells_that_the_override_cannot_read_count_as_missing_and_are_told() -> 
     np.testing.assert_array_equal(found.column().decode(pa.array(["1", "n.a."])), np.array([1, np.nan], np.float32))
 
 
+def test_day_that_the_calendar_lacks_counts_as_missing() -> None:
+    found = TypeSurvey("x", "x", "date")
+    found.add(pa.array(["2024-02-30", "2023-02-29", "2024-02-29"]))
+    column = found.column()
+    assert column.missing == 2
+    assert column.decode(pa.array(["2024-02-30", "2024-02-29"])).tolist() == ["", "2024-02-29"]
+
+
 def test_override_that_the_file_contradicts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^Column `x` is a date in the file and cannot be a number"):
         survey(pa.array([date(2024, 2, 29)]), "number")
@@ -121,10 +130,10 @@ def test_column_of_arrays_keeps_its_shape() -> None:
     np.testing.assert_array_equal(column.decode(cells[1:]), [[3, 4], [5, 6]])
 
 
-def test_days_count_from_1970() -> None:
-    np.testing.assert_array_equal(
-        days_since_1970(np.array(["1970-01-02", "1969-12-31 12:00", "", "soon"])), [1, -1, np.nan, np.nan]
-    )
+def test_category_beyond_int64_is_refused() -> None:
+    assert survey(pa.array([2**63 - 1, None], pa.uint64()), "category").dtype == "int64"
+    with pytest.raises(ValueError, match=r"^Column `x` must hold integers below 2\^63 .* It holds 9223372036854775808"):
+        survey(pa.array([1, 2**63], pa.uint64()), "category")
 
 
 @pytest.mark.parametrize(

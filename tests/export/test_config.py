@@ -32,6 +32,11 @@ def test_value_out_of_bounds_is_refused(field: str, value: object) -> None:
         TrainConfig.model_validate({field: value})
 
 
+def test_column_with_two_types_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"a column can have one type in --columns. Given more than once: zip"):
+        TrainConfig.model_validate({"columns": ("zip=category", "age=number", "zip=number")})
+
+
 def test_hidden_units_come_with_commas() -> None:
     assert TrainConfig.model_validate({"hidden_units": "64, 32"}).hidden_units == (64, 32)
 

@@ -140,6 +140,17 @@ def test_two_hundred_columns_are_read(houses: Callable[..., Dataset]) -> None:
         (HOUSES, {"target": "prize"}, r"^There is no column `prize` in my_houses to predict. Columns: größe m²"),
         (HOUSES, {"columns": ("zip=category",)}, r"^There is no column `zip`"),
         (HOUSES[:1], {}, r"^my_houses has column names and no rows"),
+        (HOUSES, {"columns": ("price=category",)}, r"^`price` is the target, whose type is told by --task"),
+        (
+            ["x,price", *[f"{n},name {n}" for n in range(50)]],
+            {},
+            r"^my_houses has too few rows of each class.* 50 rows have 50 classes in `price`: name another --target$",
+        ),
+        (
+            ["x,price", *[f"{n},{n}.5" for n in range(50)]],
+            {"task": "classification"},
+            r"classes in `price`: name another --target, or --task regression$",
+        ),
         (HOUSES[:8], {}, r"^my_houses must have at least 10 rows with a target. Received: 7"),
         (["price", "1.5"], {}, r"^my_houses has no column beside the target"),
         (["x,price", *["1,a"] * 20], {}, r"^The target `price` must have different values. Every row has 'a'"),

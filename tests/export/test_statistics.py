@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from export.columns import Column
-from export.statistics import ColumnStatistics
+from export.statistics import ColumnStatistics, days_since_1970
 
 
 def gather(column: Column, *batches: np.ndarray) -> ColumnStatistics:
@@ -17,6 +17,7 @@ def gather(column: Column, *batches: np.ndarray) -> ColumnStatistics:
 
 
 NUMBER = Column("x", "x", "number", "float32", missing=1)
+INTEGER = Column("x", "x", "number", "float32", is_integer=True)
 WORD = Column("x", "x", "category", "string")
 
 
@@ -59,6 +60,13 @@ def test_many_names_do_not_fill_the_memory() -> None:
         (NUMBER, [1.0, 1.0], "Column `x` is constant and tells nothing."),
         (NUMBER, [np.nan], "Column `x` has no values and tells nothing."),
         (NUMBER, [1.0, 2.0], None),
+        (INTEGER, [5.0, 5.0], "Column `x` is constant and tells nothing."),
+        (
+            INTEGER,
+            [2.0**62, 2.0**62],
+            "Column `x` is constant in float32, which rounds integers above 16,777,216, and tells nothing. "
+            "Is it a code? --columns x=category",
+        ),
         (WORD, ["a", "a"], "Column `x` is constant and tells nothing."),
         (WORD, ["a", "b"], "Every training row has its own `x`, which therefore tells nothing. Leave it out?"),
         (WORD, ["a", "a", "b"], None),
@@ -67,3 +75,9 @@ def test_many_names_do_not_fill_the_memory() -> None:
 )
 def test_column_that_tells_nothing_is_told(column: Column, values: list[object], note: str | None) -> None:
     assert gather(column, np.array(values)).note() == note
+
+
+def test_days_count_from_1970() -> None:
+    np.testing.assert_array_equal(
+        days_since_1970(np.array(["1970-01-02", "1969-12-31 12:00", "", "soon"])), [1, -1, np.nan, np.nan]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,13 @@ def test_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     assert rows(open_table(write(tmp_path / "a.csv", "\ufeffx,y\n1,2\n"))) == [{"x": "1", "y": "2"}]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16"])
+def test_byte_order_mark_of_any_encoding_is_no_part_of_a_name(tmp_path: Path, encoding: str) -> None:
+    text = '"x y",z\n1,2\n' if encoding == "utf-16" else '\ufeff"x y",z\n1,2\n'  # utf-16 writes its own
+    path = write(tmp_path / "a.csv", text.encode(encoding))
+    assert rows(open_table(path, encoding=encoding)) == [{"x y": "1", "z": "2"}]
+
+
 def test_cell_and_header_may_hold_line_breaks(tmp_path: Path) -> None:
     table = open_table(write(tmp_path / "a.csv", '"x\ny",z\n"1\n2",3\n'))
     assert rows(table) == [{"x_y": "1\n2", "z": "3"}]
@@ -72,6 +80,32 @@ def test_ragged_row_is_told_with_its_line(tmp_path: Path) -> None:
 def test_empty_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^a.csv is empty: it needs a line of column names"):
         open_table(write(tmp_path / "a.csv", ""))
+
+
+def test_blank_first_line_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^The first line of a.csv must hold the column names. It is blank"):
+        open_table(write(tmp_path / "a.csv", "\nx,y\n1,2\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('x,"y\n1,2\n', r"^a.csv must close every quote. The one in the line of column names is open"),
+        ('x,"y\n' + "1,2\n" * 50_000, r"^The line of column names in a.csv cannot be read. Is a quote not closed\?"),
+        ('x,y\n1,2\n3,"4\n5,6\n', r"^a.csv must close every quote. The last cell holds all from '4\\n5,6\\n' on"),
+        ('x,y\n1,2\n"3,4\n5,6\n', r"Line 3 has 1\..* Is a quote not closed\?"),
+        ('x,y\n1,2\n"3,4\n' + "5,6\n" * 50_000, r"^The row of a.csv at line 3 has a cell above 128 KB"),
+    ],
+    ids=["names", "names of a long file", "last column", "first column", "first column of a long file"],
+)
+def test_quote_that_is_not_closed_is_told(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rows(open_table(write(tmp_path / "a.csv", content)))
+
+
+def test_last_cell_may_hold_line_breaks(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'x,y\n1,"2\n3"\n\n'.encode("utf-16"))
+    assert rows(open_table(path, encoding="utf-16")) == [{"x": "1", "y": "2\n3"}]
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.npz"])
@@ -115,6 +149,68 @@ def test_npz_of_different_lengths_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.arange(2), y=np.arange(3))
     with pytest.raises(ValueError, match=r"must have as many rows each. Received: \[2, 3\]"):
         rows(open_table(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">i4", ">U3", ">M8[s]"])
+def test_npz_of_the_other_byte_order_is_read(tmp_path: Path, dtype: str) -> None:
+    wanted = np.array([1, 2], "<M8[s]" if "M" in dtype else "i8").astype(dtype)
+    np.savez(tmp_path / "a.npz", x=wanted)
+    assert [row["x"] for row in rows(open_table(tmp_path / "a.npz"))] == wanted.tolist()
+
+
+@pytest.mark.parametrize("unit", ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "25s"])
+def test_npz_dates_of_any_unit_are_read(tmp_path: Path, unit: str) -> None:
+    wanted = np.array(["1998-01-01", "NaT"], f"M8[{unit}]")
+    np.savez(tmp_path / "a.npz", x=wanted)
+    read = [row["x"] for row in rows(open_table(tmp_path / "a.npz"))]
+    assert [None if cell is None else np.datetime64(cell) for cell in read] == [wanted[0], None]  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([b"\xff"]), r"^`x.npy` must hold UTF-8 text\. Save it as strings, not as bytes"),
+        (np.zeros((3, 0)), r"^`x.npy` must hold something in each row. Received: shape \(3, 0\)"),
+        (np.array(["NaT"], "M8"), r"^The dates of `x.npy` must have a unit"),
+        (np.zeros(3, np.longdouble), r"^a.npz cannot be read: "),
+    ],
+)
+def test_npz_array_that_no_column_can_be_is_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    np.savez(tmp_path / "a.npz", x=array)
+    with pytest.raises(ValueError, match=message):
+        rows(open_table(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_with_a_damaged_byte_is_told(tmp_path: Path, save: object) -> None:
+    save(tmp_path / "a.npz", x=np.arange(1000))  # type: ignore[operator]
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    with pytest.raises(ValueError, match=r"^a.npz cannot be read: "):
+        rows(open_table(write(tmp_path / "a.npz", bytes(content))))
+
+
+def test_npz_member_that_is_no_array_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("notes.txt", "not an array")
+    with pytest.raises(ValueError, match=r"^`notes.txt` is no array that can be read"):
+        rows(open_table(tmp_path / "a.npz"))
+
+
+def test_npz_array_shorter_than_it_says_is_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(10))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", (tmp_path / "x.npy").read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"^`x.npy` ends before its 10 rows do"):
+        rows(open_table(tmp_path / "a.npz"))
+
+
+def test_file_without_columns_is_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz")
+    arrow_parquet.write_table(pa.table({}), tmp_path / "a.parquet")
+    for name in ("a.npz", "a.parquet"):
+        with pytest.raises(ValueError, match=rf"^{name} has no columns"):
+            open_table(tmp_path / name)
 
 
 def test_hash_is_that_of_the_content(tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def test_numbers_are_decoded_with_nan_for_gaps() -> None:
     np.testing.assert_array_equal(survey(["1.5", "2.5"]).decode(pa.array(["1.5", "NA"])), [1.5, np.nan])
 
 
+@pytest.mark.parametrize("cells", [["1.5", "1e300"], pa.array([1.5, 1e300])])
+def test_number_too_large_for_float32_is_refused(cells: Any) -> None:
+    values = cells if isinstance(cells, pa.Array) else pa.array(cells)
+    with pytest.raises(ValueError, match=r"^The target `y` must hold numbers that fit float32. It holds 1e\+300"):
+        survey(cells).decode(values)
+
+
 def test_rows_of_each_class_are_counted() -> None:
     target = survey(["a", "b", "a", None])
     assert (target.counts, target.rows) == ((2, 1), 3)

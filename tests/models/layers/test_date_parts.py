@@ -45,3 +45,21 @@ def test_what_is_no_date_is_missing(text: str) -> None:
     (found,) = parts(text)
     assert np.isnan(found[0])
     np.testing.assert_array_equal(found[1:], np.zeros(6))
+
+
+def test_days_that_the_calendar_lacks_are_missing() -> None:
+    texts = [
+        f"{year}-{month:02}-{day:02}"
+        for year in (1900, 2000, 2023, 2024)
+        for month in range(1, 13)
+        for day in range(28, 32)
+    ]
+    np.testing.assert_array_equal(np.isnan(parts(*texts)[:, 0]), [not is_day(text) for text in texts])
+
+
+def is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
