@@ -64,8 +64,10 @@ def test_many_names_do_not_fill_the_memory() -> None:
         (
             INTEGER,
             [2.0**62, 2.0**62],
-            "Column `x` is constant in float32, which rounds integers above 16,777,216, and tells nothing. "
-            "Is it a code? --columns x=category",
+            (
+                "Column `x` is constant in float32, which rounds integers above 16,777,216, and tells nothing. "
+                "Is it a code? --columns x=category"
+            ),
         ),
         (WORD, ["a", "a"], "Column `x` is constant and tells nothing."),
         (WORD, ["a", "b"], "Every training row has its own `x`, which therefore tells nothing. Leave it out?"),
