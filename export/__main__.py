@@ -223,6 +223,7 @@ class Export(BaseSettings):
 def _check_builder(name: str) -> None:
     """Fails where there is no such builder, before any data are read."""
     with quiet_import():
+        import models.builders  # noqa: F401, PLC0415 - it registers ours
         from models.registry import find_builder  # noqa: PLC0415
     find_builder(name)
 

@@ -316,6 +316,7 @@ def test_interrupted_training_publishes_nothing(store: ArtifactStore) -> None:
         (["--data", "iris", "--task", "regression"], "A regression's target must be a number. `target` is a category"),
         (["--data", "../..", "--target", "y"], "Data must be a file"),
         (["--builder", "no_such_module:build"], "The module `no_such_module` could not be imported"),
+        (["--builder", "mlp", "--data", "houses.csv", "--target", "price"], "There is no file houses.csv."),
     ],
 )
 def test_data_that_cannot_be_trained_on_are_one_line_and_exit_1(
