@@ -83,12 +83,13 @@ def publish(
             does not answer as the model does, is left out, and the manifest says why.
 
     Raises:
-        ValueError: the golden rows are not the model's inputs, or the model cannot be exported.
+        ValueError: the golden rows are not the model's inputs, the labels not its output's, or it cannot be exported.
         ProofError: the saved model is not the live one; the message says what differs.
         OSError: the disk is full or read-only.
     """
     with store.stage(candidate.name) as staging:
         description = describe(candidate.model, candidate.labels)
+        _check_labels(description.signature)
         golden = _golden(candidate, description.signature)
         _save(candidate.model, staging / FORMATS["keras"].path)
         write_golden(staging, golden)
@@ -153,6 +154,20 @@ def _save(model: keras.Model, path: Path) -> None:
         model.save(path)
     finally:
         model.compiled, model.optimizer = True, optimizer
+
+
+def _check_labels(signature: Signature) -> None:
+    if signature.labels is None:
+        return
+    outputs, count = signature.outputs, len(signature.labels)
+    if len(outputs) > 1:
+        names = ", ".join(spec.name for spec in outputs)
+        raise ValueError(f"Labels name the classes of a model's only output. Received: {count} labels, outputs {names}")
+    if outputs[0].shape[-1] != count:
+        raise ValueError(
+            f"There must be a label for each of the values of `{outputs[0].name}`, of shape "
+            f"{outputs[0].shape}. Received: {count} labels"
+        )
 
 
 def _golden(candidate: Candidate, signature: Signature) -> Golden:
