@@ -103,7 +103,9 @@ class Publish(PublishingCommand):
     name: ModelName = Field(description="The name to publish it under.")
     weights: Path | None = Field(None, description="The weights, where the model is a JSON file.")
     samples: Path | None = Field(
-        None, description="A .npz file of golden rows, an array an input; without it they are drawn from the signature."
+        None,
+        description="A .npz file of golden rows, an array an input, or a .npy for the one input; without it they are "
+        "drawn from the signature.",
     )
     labels: Names = Field((), description="The classes of a classifier, in the order of its probabilities.")
 

@@ -23,7 +23,7 @@ from export.metrics import Predict, evaluate
 from export.report_data import Evaluation
 from export.splitting import Part
 from models import registry
-from models.loading import signature_of, traced
+from models.loading import reason, signature_of, traced
 from models.manifest import Signature, Tensors
 from models.problem import Problem
 
@@ -89,13 +89,21 @@ def build(config: TrainConfig, problem: Problem) -> keras.Model:
     """The untrained model that the configuration names, checked against the problem.
 
     Raises:
-        ValueError: there is no such builder, or its model does not fit the data.
+        ValueError: there is no such builder, it fails, or its model does not fit the data.
     """
     options: dict[str, Any] = {"hidden_units": config.hidden_units}
     if config.dropout is not None:
         options["dropout"] = config.dropout
     name = config.builder or config.model
-    model = registry.find_builder(name)(problem, **options)
+    builder = registry.find_builder(name)
+    try:
+        model = builder(problem, **options)
+    except Exception as error:  # a builder is anybody's code
+        called = ", ".join(["problem", *(f"{key}={value}" for key, value in options.items())])
+        raise ValueError(
+            f"The builder `{name}`, called with ({called}), failed: {type(error).__name__}: {reason(error)}. "
+            "A builder is a function build(problem, *, hidden_units, dropout)."
+        ) from error
     if not isinstance(model, keras.Model):
         raise ValueError(f"The builder `{name}` must return a keras.Model. Received: {type(model).__name__}")
     signature = signature_of(model, problem.labels)
