@@ -68,14 +68,14 @@ class Train(TrainConfig, PublishingCommand):  # type: ignore[misc] # pydantic me
         for line in summary(dataset):
             _say(line)
         with quiet_import():
-            from export.checkpoints import CHECKPOINT, Checkpoint  # noqa: PLC0415
+            from export.checkpoints import Checkpoint  # noqa: PLC0415
             from export.publish import Candidate, publish  # noqa: PLC0415
             from export.training import train  # noqa: PLC0415
             from models.registry import load_plugins  # noqa: PLC0415
         load_plugins(self.layers)
         identity = {**config.model_dump(mode="json"), "content": dataset.record.sha256}
-        checkpoint = Checkpoint(store.root / name / CHECKPOINT, identity)
-        is_resumed = self.resume and checkpoint.path.exists()
+        checkpoint = Checkpoint(store.root / name, identity)
+        is_resumed = self.resume and checkpoint.is_there()
         if self.resume and not is_resumed:
             _say(f"No training of {name} was interrupted; this one begins anew.")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NoReturn
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 import models.builders as _registers_our_builders  # noqa: F401
 from export.batches import batch_size_for, batches
-from export.checkpoints import Checkpoint, Progress
+from export.checkpoints import Checkpoint, Progress, uninterrupted
 from export.config import TrainConfig
 from export.datasets import Dataset, Rows
 from export.evaluation import Evaluator
@@ -53,7 +54,7 @@ def train(
     Args:
         config: How.
         dataset: On what.
-        checkpoint: Where the state is written while it trains.
+        checkpoint: Where the state is written while it trains, and when Ctrl-C ends it.
         resume: Whether to begin with the state that is there.
         show_progress: Whether to draw a bar.
 
@@ -68,11 +69,15 @@ def train(
     weights = _class_weights(dataset) if config.balance else None
     predict = _predictor(model)
     majority = int(np.argmax(dataset.target.counts)) if dataset.target.counts else 0
-    with _bar(config, dataset, progress, disable=not show_progress) as bar:
+    with (
+        checkpoint.saved_on_interrupt(trainer, progress) if checkpoint else nullcontext(),
+        _bar(config, dataset, progress, disable=not show_progress) as bar,
+    ):
         while progress.epoch < config.epochs and progress.epochs_without_gain < config.patience:
             loss = _run_epoch(config, dataset, trainer, progress, weights, checkpoint, bar)
             found = evaluate(predict, dataset.stream(Part.VALIDATION), dataset.problem, majority, weights)
-            _note(progress, model, {"loss": loss, **{f"validation_{key}": value for key, value in found.items()}})
+            with uninterrupted():
+                _note(progress, model, {"loss": loss, **{f"validation_{key}": value for key, value in found.items()}})
             bar.set_postfix_str(_figures(progress, config.epochs))
     model.set_weights(progress.best_weights)
     evaluator = Evaluator(dataset.problem, config.seed)
@@ -152,8 +157,9 @@ def _run_epoch(
     signature = signature_of(trainer)
     found = batches(dataset.stream(Part.TRAIN), size, (config.seed, progress.epoch))
     for batch in islice(found, progress.step, None):
-        progress.loss_sum += len(batch) * _step(trainer, signature, batch, weights)
-        progress.step += 1
+        with uninterrupted():
+            progress.loss_sum += len(batch) * _step(trainer, signature, batch, weights)
+            progress.step += 1
         bar.update(len(batch))
         if checkpoint:
             checkpoint.save_if_due(trainer, progress)

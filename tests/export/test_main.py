@@ -302,9 +302,11 @@ def test_interrupted_training_publishes_nothing(store: ArtifactStore) -> None:
     assert process.stderr is not None
     assert "training" in process.stderr.read(10)  # the bar is there
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    output, errors = process.communicate()
     assert errors.splitlines()[-1] == "python -m export: interrupted."
     assert (process.returncode, "Traceback" in errors, store.names()) == (130, False, [])
+    assert output.endswith("\nThe same command with --resume goes on with it.\n")
+    assert len(list((store.root / "digits").glob(".training-*.npz"))) == 1
 
 
 @pytest.mark.parametrize(
