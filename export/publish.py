@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,17 +17,16 @@ import tensorflow as tf
 
 from export.conversion import Made, format_record, make_formats
 from export.formats import FORMATS, chosen
-from export.fresh import ProofError
 from export.model_summary import layers_of
 from export.reload import Description, describe
 from export.report import prepare
 from export.report_data import Evaluation, ReportData, write_data
-from export.verify import Proof, prove
+from export.verify import Proof, ProofError, prove, prove_loads
 from models.activations import activations_of
 from models.artifact import Artifact, file_paths, file_record
 from models.checks import certify
 from models.golden import Golden, write_golden
-from models.loading import eager, run_with_arrays, traced
+from models.loading import eager, reason, run_with_arrays, traced
 from models.manifest import (
     Change,
     Manifest,
@@ -115,6 +115,26 @@ def publish(
             certificate=certify(traced(candidate.model, description.signature), golden.inputs),
         )
         return store.publish(staging, manifest, prepare(staging, manifest, data))
+
+
+def rehearse(model: keras.Model, inputs: Tensors, *, layers: tuple[str, ...]) -> None:
+    """Saves a model that is yet to be trained, and loads it in a fresh process as its proof will.
+
+    Args:
+        model: As it was built.
+        inputs: Rows to ask there, by input name.
+        layers: As for `publish`.
+
+    Raises:
+        ProofError: it cannot be saved, loaded or run; the trained model could not either.
+    """
+    with tempfile.TemporaryDirectory(prefix="layerserve-rehearsal-") as folder:
+        path = Path(folder) / FORMATS["keras"].path
+        try:
+            model.save(path)
+        except Exception as error:  # the configuration comes from layers that are anybody's code
+            raise ProofError(f"The model cannot be saved: {type(error).__name__}: {reason(error)}") from error
+        prove_loads(path, inputs, layers=layers)
 
 
 def _prove_and_make(

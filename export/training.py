@@ -46,6 +46,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     resume: bool = False,
     show_progress: bool = True,
+    check: Callable[[keras.Model], None] | None = None,
 ) -> TrainResult:
     """Trains a model. The same arguments on the same machine give the same weights, interrupted or not.
 
@@ -57,6 +58,7 @@ def train(
         checkpoint: Where the state is written while it trains, and when Ctrl-C ends it.
         resume: Whether to begin with the state that is there.
         show_progress: Whether to draw a bar.
+        check: Called with the untrained model, before the time is spent.
 
     Raises:
         ValueError: there is no such builder, its model does not fit the data, or the loss is no number any more.
@@ -64,6 +66,8 @@ def train(
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     model = build(config, dataset.problem)
+    if check is not None:
+        check(model)
     trainer = _compiled(model, dataset.problem, config.learning_rate)
     progress = checkpoint.restore(trainer) if checkpoint and resume else Progress()
     weights = _class_weights(dataset) if config.balance else None
@@ -104,9 +108,10 @@ def build(config: TrainConfig, problem: Problem) -> keras.Model:
     try:
         model = builder(problem, **options)
     except Exception as error:  # a builder is anybody's code
+        cause = f"{type(error).__name__}: {reason(error).rstrip('.')}"
         called = ", ".join(["problem", *(f"{key}={value}" for key, value in options.items())])
         raise ValueError(
-            f"The builder `{name}`, called with ({called}), failed: {type(error).__name__}: {reason(error)}. "
+            f"The builder `{name}`, called with ({called}), failed: {cause}. "
             "A builder is a function build(problem, *, hidden_units, dropout)."
         ) from error
     if not isinstance(model, keras.Model):
