@@ -93,7 +93,8 @@ class Train(TrainConfig, PublishingCommand):  # type: ignore[misc] # pydantic me
             if checkpoint.path.exists():
                 _say("\nThe same command with --resume goes on with it.")
             raise
-        _say(f"Trained {len(result.history['loss'])} epochs. On the held-out rows: {_figures(result.metrics)}.")
+        epochs = len(result.history["loss"])
+        _say(f"Trained {epochs} epoch{'s' * (epochs != 1)}. On the held-out rows: {_figures(result.metrics)}.")
         record = training_record(config, dataset, result.metrics, result.history)
         candidate = Candidate(name, result.model, golden, dataset.problem.labels, record, evaluation=result.evaluation)
         artifact = publish(store, candidate, layers=self.layers, formats=self.formats)

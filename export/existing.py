@@ -136,7 +136,10 @@ def _load_pair(config: dict[str, Any], path: Path, weights: Path) -> keras.Model
             archive.writestr("metadata.json", json.dumps({"keras_version": keras.__version__, "date_saved": ""}))
             archive.writestr("config.json", json.dumps(config))
             archive.write(weights, "model.weights.h5")
-        return _load_keras(whole)
+        try:
+            return _load_keras(whole)
+        except ModelLoadError as error:  # which names a file that nobody gave
+            raise ModelLoadError(str(error).replace(f"`{whole.name}`", f"`{path.name}`")) from error
 
 
 def _sha256(path: Path) -> str:

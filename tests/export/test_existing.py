@@ -123,7 +123,9 @@ def test_missing_class_of_keras_3_is_told_with_its_module(build: Build, tmp_path
     config = json.loads(build(y=[registry.find("TinyScale")()]).to_json().replace("TinyScale", "TinyLost"))
     (tmp_path / "model.json").write_text(json.dumps(config))
     build(y=[layers.Dense(2)]).save_weights(tmp_path / "all.weights.h5")
-    with pytest.raises(ModelLoadError, match=r"`TinyLost` \(defined in tiny_layers\)\. .*--layers tiny_layers"):
+    with pytest.raises(
+        ModelLoadError, match=r"^`model.json` needs .*: `TinyLost` \(defined in tiny_layers\)\. .*--layers tiny_layers"
+    ):
         load_existing(tmp_path / "model.json", tmp_path / "all.weights.h5")
 
 
