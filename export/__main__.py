@@ -9,7 +9,7 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, CliPositionalArg, CliSubCommand, NoDecode
@@ -22,6 +22,9 @@ from models.command_line import Command, Names, main, program_config, split
 from models.manifest import Change, ModelName
 from models.quiet import quiet_import
 from models.store import ArtifactStore
+
+if TYPE_CHECKING:
+    import keras
 
 Changes = Annotated[tuple[Change, ...], NoDecode, BeforeValidator(split)]
 
@@ -68,27 +71,32 @@ class Train(TrainConfig, PublishingCommand):  # type: ignore[misc] # pydantic me
         for line in summary(dataset):
             _say(line)
         with quiet_import():
-            from export.checkpoints import CHECKPOINT, Checkpoint  # noqa: PLC0415
-            from export.publish import Candidate, publish  # noqa: PLC0415
+            from export.checkpoints import Checkpoint  # noqa: PLC0415
+            from export.publish import Candidate, publish, rehearse  # noqa: PLC0415
             from export.training import train  # noqa: PLC0415
             from models.registry import load_plugins  # noqa: PLC0415
         load_plugins(self.layers)
         identity = {**config.model_dump(mode="json"), "content": dataset.record.sha256}
-        checkpoint = Checkpoint(store.root / name / CHECKPOINT, identity)
-        is_resumed = self.resume and checkpoint.path.exists()
+        checkpoint = Checkpoint(store.root / name, identity)
+        is_resumed = self.resume and checkpoint.is_there()
         if self.resume and not is_resumed:
             _say(f"No training of {name} was interrupted; this one begins anew.")
+        golden = golden_rows(dataset)
+
+        def check(model: keras.Model) -> None:
+            if self.builder:  # it may need layers that --layers does not name
+                rehearse(model, golden, layers=self.layers)
+
         try:
-            result = train(config, dataset, checkpoint=checkpoint, resume=is_resumed)
+            result = train(config, dataset, checkpoint=checkpoint, resume=is_resumed, check=check)
         except KeyboardInterrupt:
             if checkpoint.path.exists():
                 _say("\nThe same command with --resume goes on with it.")
             raise
-        _say(f"Trained {len(result.history['loss'])} epochs. On the held-out rows: {_figures(result.metrics)}.")
+        epochs = len(result.history["loss"])
+        _say(f"Trained {epochs} epoch{'s' * (epochs != 1)}. On the held-out rows: {_figures(result.metrics)}.")
         record = training_record(config, dataset, result.metrics, result.history)
-        candidate = Candidate(
-            name, result.model, golden_rows(dataset), dataset.problem.labels, record, evaluation=result.evaluation
-        )
+        candidate = Candidate(name, result.model, golden, dataset.problem.labels, record, evaluation=result.evaluation)
         artifact = publish(store, candidate, layers=self.layers, formats=self.formats)
         _say_published(artifact)
         _say(f"See how good it is: python -m export report {name}@{artifact.manifest.version}")
@@ -103,7 +111,9 @@ class Publish(PublishingCommand):
     name: ModelName = Field(description="The name to publish it under.")
     weights: Path | None = Field(None, description="The weights, where the model is a JSON file.")
     samples: Path | None = Field(
-        None, description="A .npz file of golden rows, an array an input; without it they are drawn from the signature."
+        None,
+        description="A .npz file of golden rows, an array an input, or a .npy for the one input; without it they are "
+        "drawn from the signature.",
     )
     labels: Names = Field((), description="The classes of a classifier, in the order of its probabilities.")
 
@@ -223,6 +233,7 @@ class Export(BaseSettings):
 def _check_builder(name: str) -> None:
     """Fails where there is no such builder, before any data are read."""
     with quiet_import():
+        import models.builders  # noqa: F401, PLC0415 - it registers ours
         from models.registry import find_builder  # noqa: PLC0415
     find_builder(name)
 

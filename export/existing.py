@@ -66,7 +66,7 @@ def load_existing(path: Path, weights: Path | None = None) -> Existing:
 
 
 def read_samples(path: Path, signature: Signature) -> Tensors:
-    """Golden rows from a `.npz` file: an array an input by name, or one array of any name where there is one input.
+    """Golden rows from a `.npz` file, an array an input by name; for one input also an array of any name, or a `.npy`.
 
     Of many rows those are taken that are spread evenly over them.
 
@@ -75,11 +75,11 @@ def read_samples(path: Path, signature: Signature) -> Tensors:
         OSError: it cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+        found = _arrays(path)
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(
-            f"`{path.name}` must be a .npz file of plain arrays, as numpy.savez writes it: {type(error).__name__}."
+            f"`{path.name}` must be a .npz or .npy file of plain arrays, as numpy.savez writes it: "
+            f"{type(error).__name__}."
         ) from error
     names = [spec.name for spec in signature.inputs]
     if len(names) == len(found) == 1:
@@ -93,6 +93,15 @@ def read_samples(path: Path, signature: Signature) -> Tensors:
     rows = min(len(values) for values in found.values())
     chosen = np.unique(np.linspace(0, rows - 1, num=min(rows, _MAX_GOLDEN_ROWS)).astype(int)) if rows else slice(0)
     return {name: values[chosen] if len(values) == rows else values for name, values in found.items()}
+
+
+def _arrays(path: Path) -> Tensors:
+    """The arrays in a file of NumPy's, by name; the one of a `.npy` is named by the file."""
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return {path.name: loaded}
+    with loaded:
+        return {name: loaded[name] for name in loaded.files}
 
 
 def _load_keras(path: Path) -> keras.Model:
@@ -127,7 +136,10 @@ def _load_pair(config: dict[str, Any], path: Path, weights: Path) -> keras.Model
             archive.writestr("metadata.json", json.dumps({"keras_version": keras.__version__, "date_saved": ""}))
             archive.writestr("config.json", json.dumps(config))
             archive.write(weights, "model.weights.h5")
-        return _load_keras(whole)
+        try:
+            return _load_keras(whole)
+        except ModelLoadError as error:  # which names a file that nobody gave
+            raise ModelLoadError(str(error).replace(f"`{whole.name}`", f"`{path.name}`")) from error
 
 
 def _sha256(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,17 +17,16 @@ import tensorflow as tf
 
 from export.conversion import Made, format_record, make_formats
 from export.formats import FORMATS, chosen
-from export.fresh import ProofError
 from export.model_summary import layers_of
 from export.reload import Description, describe
 from export.report import prepare
 from export.report_data import Evaluation, ReportData, write_data
-from export.verify import Proof, prove
+from export.verify import Proof, ProofError, prove, prove_loads
 from models.activations import activations_of
 from models.artifact import Artifact, file_paths, file_record
 from models.checks import certify
 from models.golden import Golden, write_golden
-from models.loading import eager, run_with_arrays, traced
+from models.loading import eager, reason, run_with_arrays, traced
 from models.manifest import (
     Change,
     Manifest,
@@ -83,12 +83,13 @@ def publish(
             does not answer as the model does, is left out, and the manifest says why.
 
     Raises:
-        ValueError: the golden rows are not the model's inputs, or the model cannot be exported.
+        ValueError: the golden rows are not the model's inputs, the labels not its output's, or it cannot be exported.
         ProofError: the saved model is not the live one; the message says what differs.
         OSError: the disk is full or read-only.
     """
     with store.stage(candidate.name) as staging:
         description = describe(candidate.model, candidate.labels)
+        _check_labels(description.signature)
         golden = _golden(candidate, description.signature)
         _save(candidate.model, staging / FORMATS["keras"].path)
         write_golden(staging, golden)
@@ -114,6 +115,26 @@ def publish(
             certificate=certify(traced(candidate.model, description.signature), golden.inputs),
         )
         return store.publish(staging, manifest, prepare(staging, manifest, data))
+
+
+def rehearse(model: keras.Model, inputs: Tensors, *, layers: tuple[str, ...]) -> None:
+    """Saves a model that is yet to be trained, and loads it in a fresh process as its proof will.
+
+    Args:
+        model: As it was built.
+        inputs: Rows to ask there, by input name.
+        layers: As for `publish`.
+
+    Raises:
+        ProofError: it cannot be saved, loaded or run; the trained model could not either.
+    """
+    with tempfile.TemporaryDirectory(prefix="layerserve-rehearsal-") as folder:
+        path = Path(folder) / FORMATS["keras"].path
+        try:
+            model.save(path)
+        except Exception as error:  # the configuration comes from layers that are anybody's code
+            raise ProofError(f"The model cannot be saved: {type(error).__name__}: {reason(error)}") from error
+        prove_loads(path, inputs, layers=layers)
 
 
 def _prove_and_make(
@@ -153,6 +174,20 @@ def _save(model: keras.Model, path: Path) -> None:
         model.save(path)
     finally:
         model.compiled, model.optimizer = True, optimizer
+
+
+def _check_labels(signature: Signature) -> None:
+    if signature.labels is None:
+        return
+    outputs, count = signature.outputs, len(signature.labels)
+    if len(outputs) > 1:
+        names = ", ".join(spec.name for spec in outputs)
+        raise ValueError(f"Labels name the classes of a model's only output. Received: {count} labels, outputs {names}")
+    if outputs[0].shape[-1] != count:
+        raise ValueError(
+            f"There must be a label for each of the values of `{outputs[0].name}`, of shape "
+            f"{outputs[0].shape}. Received: {count} labels"
+        )
 
 
 def _golden(candidate: Candidate, signature: Signature) -> Golden:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NoReturn
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 import models.builders as _registers_our_builders  # noqa: F401
 from export.batches import batch_size_for, batches
-from export.checkpoints import Checkpoint, Progress
+from export.checkpoints import Checkpoint, Progress, uninterrupted
 from export.config import TrainConfig
 from export.datasets import Dataset, Rows
 from export.evaluation import Evaluator
@@ -23,7 +24,7 @@ from export.metrics import Predict, evaluate
 from export.report_data import Evaluation
 from export.splitting import Part
 from models import registry
-from models.loading import signature_of, traced
+from models.loading import reason, signature_of, traced
 from models.manifest import Signature, Tensors
 from models.problem import Problem
 
@@ -45,6 +46,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     resume: bool = False,
     show_progress: bool = True,
+    check: Callable[[keras.Model], None] | None = None,
 ) -> TrainResult:
     """Trains a model. The same arguments on the same machine give the same weights, interrupted or not.
 
@@ -53,9 +55,10 @@ def train(
     Args:
         config: How.
         dataset: On what.
-        checkpoint: Where the state is written while it trains.
+        checkpoint: Where the state is written while it trains, and when Ctrl-C ends it.
         resume: Whether to begin with the state that is there.
         show_progress: Whether to draw a bar.
+        check: Called with the untrained model, before the time is spent.
 
     Raises:
         ValueError: there is no such builder, its model does not fit the data, or the loss is no number any more.
@@ -63,16 +66,22 @@ def train(
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     model = build(config, dataset.problem)
+    if check is not None:
+        check(model)
     trainer = _compiled(model, dataset.problem, config.learning_rate)
     progress = checkpoint.restore(trainer) if checkpoint and resume else Progress()
     weights = _class_weights(dataset) if config.balance else None
     predict = _predictor(model)
     majority = int(np.argmax(dataset.target.counts)) if dataset.target.counts else 0
-    with _bar(config, dataset, progress, disable=not show_progress) as bar:
+    with (
+        checkpoint.saved_on_interrupt(trainer, progress) if checkpoint else nullcontext(),
+        _bar(config, dataset, progress, disable=not show_progress) as bar,
+    ):
         while progress.epoch < config.epochs and progress.epochs_without_gain < config.patience:
             loss = _run_epoch(config, dataset, trainer, progress, weights, checkpoint, bar)
             found = evaluate(predict, dataset.stream(Part.VALIDATION), dataset.problem, majority, weights)
-            _note(progress, model, {"loss": loss, **{f"validation_{key}": value for key, value in found.items()}})
+            with uninterrupted():
+                _note(progress, model, {"loss": loss, **{f"validation_{key}": value for key, value in found.items()}})
             bar.set_postfix_str(_figures(progress, config.epochs))
     model.set_weights(progress.best_weights)
     evaluator = Evaluator(dataset.problem, config.seed)
@@ -89,13 +98,22 @@ def build(config: TrainConfig, problem: Problem) -> keras.Model:
     """The untrained model that the configuration names, checked against the problem.
 
     Raises:
-        ValueError: there is no such builder, or its model does not fit the data.
+        ValueError: there is no such builder, it fails, or its model does not fit the data.
     """
     options: dict[str, Any] = {"hidden_units": config.hidden_units}
     if config.dropout is not None:
         options["dropout"] = config.dropout
     name = config.builder or config.model
-    model = registry.find_builder(name)(problem, **options)
+    builder = registry.find_builder(name)
+    try:
+        model = builder(problem, **options)
+    except Exception as error:  # a builder is anybody's code
+        cause = f"{type(error).__name__}: {reason(error).rstrip('.')}"
+        called = ", ".join(["problem", *(f"{key}={value}" for key, value in options.items())])
+        raise ValueError(
+            f"The builder `{name}`, called with ({called}), failed: {cause}. "
+            "A builder is a function build(problem, *, hidden_units, dropout)."
+        ) from error
     if not isinstance(model, keras.Model):
         raise ValueError(f"The builder `{name}` must return a keras.Model. Received: {type(model).__name__}")
     signature = signature_of(model, problem.labels)
@@ -144,8 +162,9 @@ def _run_epoch(
     signature = signature_of(trainer)
     found = batches(dataset.stream(Part.TRAIN), size, (config.seed, progress.epoch))
     for batch in islice(found, progress.step, None):
-        progress.loss_sum += len(batch) * _step(trainer, signature, batch, weights)
-        progress.step += 1
+        with uninterrupted():
+            progress.loss_sum += len(batch) * _step(trainer, signature, batch, weights)
+            progress.step += 1
         bar.update(len(batch))
         if checkpoint:
             checkpoint.save_if_due(trainer, progress)

@@ -22,7 +22,7 @@ from models.keras_file import config_differences
 from models.manifest import LayerRecord, Manifest, Tensors
 from models.sources import change_of, told
 
-__all__ = ["Proof", "ProofError", "VerifyReport", "prove", "prove_format", "verify"]
+__all__ = ["Proof", "ProofError", "VerifyReport", "prove", "prove_format", "prove_loads", "verify"]
 
 _MAX_DIFFERENCES = 8
 
@@ -83,6 +83,15 @@ def prove(
     if differences:
         raise ProofError(_message(differences))
     return Proof(comparison, found.layers)
+
+
+def prove_loads(path: Path, inputs: Tensors, *, layers: tuple[str, ...]) -> None:
+    """Loads the `.keras` file at `path` in a fresh process and asks it some rows, whatever it answers.
+
+    Raises:
+        ProofError: it does not load or run.
+    """
+    _ask(path, inputs, (1,), layers=layers, labels=None)
 
 
 def prove_format(name: str, path: Path, golden: Golden, tolerance: float = TOLERANCE) -> Comparison:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from pathlib import Path
 
 import keras
@@ -13,6 +15,7 @@ from export.checkpoints import Checkpoint
 from export.config import TrainConfig
 from export.datasets import Dataset, load_dataset
 from export.training import TrainResult, train
+from models.golden import save_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -29,25 +32,25 @@ def uninterrupted(iris: Dataset) -> TrainResult:
     return train(CONFIG, iris, show_progress=False)
 
 
-def checkpoint(folder: Path, **identity: object) -> Checkpoint:
-    return Checkpoint(folder / "training.npz", identity or {"epochs": 6}, seconds_between=0)
+def checkpoint(folder: Path, *, seconds_between: float = 0, **identity: object) -> Checkpoint:
+    return Checkpoint(folder, identity or {"epochs": 6}, seconds_between=seconds_between)
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, iris: Dataset, folder: Path, steps: int) -> None:
-    """Trains, and gives up after some steps as Ctrl-C would."""
+    """Trains, and presses Ctrl-C in the middle of a step, long before the state is due to be written."""
     step, done = training._step, 0
 
     def interrupted_step(*arguments: object) -> float:
         nonlocal done
         done += 1
-        if done > steps:
-            raise KeyboardInterrupt
+        if done == steps:
+            signal.raise_signal(signal.SIGINT)
         return step(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "_step", interrupted_step)
         with pytest.raises(KeyboardInterrupt):
-            train(CONFIG, iris, checkpoint=checkpoint(folder), show_progress=False)
+            train(CONFIG, iris, checkpoint=checkpoint(folder, seconds_between=1e9), show_progress=False)
 
 
 @pytest.mark.parametrize("steps", [1, 7, 14, 17])  # 7 steps are an epoch
@@ -63,10 +66,31 @@ def test_resumed_training_ends_with_the_same_weights(
 
 def test_other_training_is_not_gone_on_with(monkeypatch: pytest.MonkeyPatch, iris: Dataset, tmp_path: Path) -> None:
     interrupt(monkeypatch, iris, tmp_path, 3)
-    with pytest.raises(
-        ValueError, match=r"^The interrupted training was another one: `epochs` was 6 and is 9. Give the"
-    ):
-        train(CONFIG, iris, checkpoint=checkpoint(tmp_path, epochs=9), resume=True, show_progress=False)
+    message = r"^The interrupted training was another one: `epochs` was 6 and is 9. Give the"
+    with pytest.raises(ValueError, match=message):
+        checkpoint(tmp_path, epochs=9).is_there()
+
+
+def test_trainings_of_one_name_leave_each_other_alone(
+    monkeypatch: pytest.MonkeyPatch, iris: Dataset, tmp_path: Path
+) -> None:
+    interrupt(monkeypatch, iris, tmp_path, 3)
+    other = checkpoint(tmp_path, epochs=9)
+    train(CONFIG, iris, checkpoint=other, show_progress=False)
+    assert other.is_there()
+    other.remove()
+    assert checkpoint(tmp_path).is_there()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_most_alike_training_is_told(tmp_path: Path) -> None:
+    for number, seed in ((1, 5), (2, 4)):
+        save_tensors(
+            Checkpoint(tmp_path, {"number": number, "seed": seed}).path,
+            state={"json": np.array(json.dumps({"identity": {"number": number, "seed": seed}}))},
+        )
+    with pytest.raises(ValueError, match=r"another one: `number` was 2 and is 1\. Give"):
+        checkpoint(tmp_path, number=1, seed=4).is_there()
 
 
 def test_model_of_other_shape_is_not_gone_on_with(
@@ -79,11 +103,11 @@ def test_model_of_other_shape_is_not_gone_on_with(
 
 
 def test_damaged_checkpoint_is_told_with_the_way_out(iris: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "training.npz").write_bytes(b"not a checkpoint")
+    checkpoint(tmp_path).path.write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match=r"cannot be read. Train without --resume"):
         train(CONFIG, iris, checkpoint=checkpoint(tmp_path), resume=True, show_progress=False)
 
 
 def test_state_is_not_written_more_often_than_asked(tmp_path: Path) -> None:
-    Checkpoint(tmp_path / "training.npz", {}, seconds_between=1e9).save_if_due(keras.Model(), None)  # type: ignore[arg-type]
+    Checkpoint(tmp_path, {}, seconds_between=1e9).save_if_due(keras.Model(), None)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

@@ -123,7 +123,9 @@ def test_missing_class_of_keras_3_is_told_with_its_module(build: Build, tmp_path
     config = json.loads(build(y=[registry.find("TinyScale")()]).to_json().replace("TinyScale", "TinyLost"))
     (tmp_path / "model.json").write_text(json.dumps(config))
     build(y=[layers.Dense(2)]).save_weights(tmp_path / "all.weights.h5")
-    with pytest.raises(ModelLoadError, match=r"`TinyLost` \(defined in tiny_layers\)\. .*--layers tiny_layers"):
+    with pytest.raises(
+        ModelLoadError, match=r"^`model.json` needs .*: `TinyLost` \(defined in tiny_layers\)\. .*--layers tiny_layers"
+    ):
         load_existing(tmp_path / "model.json", tmp_path / "all.weights.h5")
 
 
@@ -177,12 +179,27 @@ def test_samples_are_read_by_name_and_thinned(build: Build, tmp_path: Path) -> N
     assert (rows.shape, rows[0, 0], rows[-1, -1]) == ((64, 4), 0, 3999)
 
 
+def test_samples_for_the_one_input_may_be_a_npy_file(build: Build, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.ones((2, 4), np.float32))
+    rows = read_samples(tmp_path / "rows.npy", signature_of(build(y=[layers.Dense(2)])))
+    assert (list(rows), rows["x"].shape) == (["x"], (2, 4))
+
+
+def test_one_array_is_refused_for_two_inputs(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.ones((2, 4)))
+    inputs = [keras.Input((4,), name=name) for name in ("left", "right")]
+    signature = signature_of(keras.Model(inputs, keras.layers.add(inputs)))
+    message = r"^`rows.npy` must hold an array for each input: left, right\. Received: rows.npy"
+    with pytest.raises(ValueError, match=message):
+        read_samples(tmp_path / "rows.npy", signature)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"a": np.ones((2, 4)), "b": np.ones(2)}, r"^`rows.npz` must hold an array for each input: x\. Received: a, b"),
         ({"x": np.float32(1)}, r"^`rows.npz` must hold rows, but an array in it is a single number"),
-        ({"x": np.array([{}])}, r"^`rows.npz` must be a .npz file of plain arrays"),
+        ({"x": np.array([{}])}, r"^`rows.npz` must be a .npz or .npy file of plain arrays"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused(

@@ -302,9 +302,63 @@ def test_interrupted_training_publishes_nothing(store: ArtifactStore) -> None:
     assert process.stderr is not None
     assert "training" in process.stderr.read(10)  # the bar is there
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    output, errors = process.communicate()
     assert errors.splitlines()[-1] == "python -m export: interrupted."
     assert (process.returncode, "Traceback" in errors, store.names()) == (130, False, [])
+    assert output.endswith("\nThe same command with --resume goes on with it.\n")
+    assert len(list((store.root / "digits").glob(".training-*.npz"))) == 1
+
+
+OWN_BUILDER = """
+import keras
+
+class OwnPlain(keras.layers.Layer):
+    def call(self, x):
+        return x
+
+class OwnUnsaved(OwnPlain):
+    def get_config(self):
+        raise KeyError("units")
+
+def build_own(problem, hidden_units, layer=OwnPlain):
+    inputs = [keras.Input(feature.shape, dtype=feature.dtype, name=feature.name) for feature in problem.features]
+    x = layer()(keras.layers.Concatenate()([keras.layers.Reshape((1,))(item) for item in inputs]))
+    return keras.Model(inputs, keras.layers.Dense(len(problem.labels), activation="softmax", name="class")(x))
+
+def build_unsaved(problem, hidden_units):
+    return build_own(problem, hidden_units, OwnUnsaved)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["--builder", "own_builder:build_own"],
+            "`OwnPlain` (defined in own_builder). Name the module that defines them: ",
+        ),
+        (
+            ["--builder", "own_builder:build_unsaved", "--layers", "own_builder"],
+            "The model cannot be saved: KeyError: 'un",
+        ),
+    ],
+)
+def test_model_that_could_not_be_proved_is_not_trained(
+    tmp_path: Path,
+    store: ArtifactStore,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    told: str,
+) -> None:
+    (tmp_path / "own_builder.py").write_text(OWN_BUILDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert export("train", "--data", "iris", *arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()  # no bar
+    assert told in line
+    assert store.names() == []
 
 
 @pytest.mark.parametrize(
@@ -316,6 +370,7 @@ def test_interrupted_training_publishes_nothing(store: ArtifactStore) -> None:
         (["--data", "iris", "--task", "regression"], "A regression's target must be a number. `target` is a category"),
         (["--data", "../..", "--target", "y"], "Data must be a file"),
         (["--builder", "no_such_module:build"], "The module `no_such_module` could not be imported"),
+        (["--builder", "mlp", "--data", "houses.csv", "--target", "price"], "There is no file houses.csv."),
     ],
 )
 def test_data_that_cannot_be_trained_on_are_one_line_and_exit_1(

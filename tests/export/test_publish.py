@@ -171,6 +171,22 @@ def test_golden_rows_of_another_kind_are_refused(
         publish(store, candidate(build(y=[layers.Dense(2)]), inputs={"x": rows}))
 
 
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (["y"], r"^There must be a label for each of the values of `y`, of shape \(None, 2\)\. Received: 3 labels$"),
+        (["y", "z"], r"^Labels name the classes of a model's only output\. Received: 3 labels, outputs y, z$"),
+    ],
+)
+def test_labels_that_are_not_the_outputs_are_refused(
+    store: ArtifactStore, build: Build, outputs: list[str], message: str
+) -> None:
+    model = build(**{name: [layers.Dense(2)] for name in outputs})
+    with pytest.raises(ValueError, match=message):
+        publish(store, Candidate("tiny", model, {"x": ROWS}, ("a", "b", "c")))
+    assert store.names() == []
+
+
 def test_model_under_a_bad_name_is_refused(store: ArtifactStore, build: Build, candidate: MakeCandidate) -> None:
     with pytest.raises(ArtifactError, match=r"^A model's name has 1 to 100 letters"):
         publish(store, candidate(build(y=[layers.Dense(2)]), name="../tiny"))

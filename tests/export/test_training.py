@@ -145,6 +145,12 @@ def single(problem, **options):
 def nothing(problem, **options):
     return None
 
+def bare(problem):
+    return None
+
+def failing(problem, **options):
+    raise KeyError("price")
+
 number = 3
 """
 
@@ -175,6 +181,9 @@ def test_builder_of_the_documentation_works() -> None:
         ("my_builders:single", r"must give one output of shape \(None, 2\). Its model gives \(None, 1\)"),
         ("my_builders:nothing", r"must return a keras.Model. Received: NoneType"),
         ("my_builders:number", r"must be a function. Received: int"),
+        ("my_builders:bare", r"^The builder `my_builders:bare`, called with \(problem, hidden_units=\(256, 256\)\), "),
+        ("my_builders:bare", r"keyword argument 'hidden_units'. A builder is a function build\(problem, \*, hidden_"),
+        ("my_builders:failing", r"^The builder `my_builders:failing`, called with .*, failed: KeyError: 'price'\. A "),
         ("my_builders:absent", r"^There is no builder `my_builders:absent`. Registered: encoder, mlp"),
         ("no_such_module:build", r"^The module `no_such_module` could not be imported"),
         ("tree", r"^There is no builder `tree`. Registered: encoder, mlp. Your own is named my.module:build"),
