@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -106,6 +107,12 @@ def test_damaged_checkpoint_is_told_with_the_way_out(iris: Dataset, tmp_path: Pa
     checkpoint(tmp_path).path.write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match=r"cannot be read. Train without --resume"):
         train(CONFIG, iris, checkpoint=checkpoint(tmp_path), resume=True, show_progress=False)
+
+
+def test_training_outside_the_main_thread_leaves_signals_alone(iris: Dataset) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(train, CONFIG.model_copy(update={"epochs": 1}), iris, show_progress=False).result()
+    assert len(result.history["loss"]) == 1
 
 
 def test_state_is_not_written_more_often_than_asked(tmp_path: Path) -> None:
