@@ -1,7 +1,8 @@
 """How much memory a training on many rows takes: `python -m benchmarks.train --rows 5000000`.
 
 Writes a CSV of numbers, categories, booleans, dates and gaps, runs `python -m export train` on it as a process of its
-own, and prints rows a second and the peak of its memory. Ends with 1 where the peak is above `--limit-mb`.
+own, and prints rows a second and the peak of its memory: that of the training or of one of the processes that prove its
+formats, whichever is largest. Ends with 1 where the peak is above `--limit-mb`.
 """
 
 from __future__ import annotations
