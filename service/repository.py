@@ -102,10 +102,10 @@ class ModelRepository:
 
     def reconcile(self) -> None:
         """Makes memory match the disk. A model that fails leaves the others, and its own old versions, as they are."""
-        if not self._store.root.is_dir() and self._slots:
+        names = self._store.names()
+        if self._slots and not self._store.root.is_dir():  # asked last: it may go while it is read
             _log.warning("The artifacts folder is gone; what is loaded goes on serving.")
             return
-        names = self._store.names()
         new = [name for name in names if name not in self._slots]
         self._slots = self._slots | {
             name: Slot(name, self._store, self._load_runtime, self._newest(name), self._metrics, self._note_change)
