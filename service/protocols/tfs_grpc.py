@@ -5,12 +5,10 @@ Those stubs load TensorFlow, so this is imported only where it is asked for.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import grpc
 from google.protobuf import json_format
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -24,25 +22,14 @@ from tensorflow_serving.apis import (
 )
 
 from service.engine import Engine
-from service.errors import InvalidRequest, NotFound, ServiceError
+from service.errors import InvalidRequest, NotFound
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols.tfs_decode import SIGNATURE_NAME, Document, check_signature_name, decode_examples
 from service.protocols.tfs_encode import check_output, labels_of
 from service.protocols.tfs_messages import array_of, features_of, proto_of
 from service.protocols.tfs_target import Target, metadata_of, statuses_of
 
-_log = logging.getLogger(__name__)
-
 _METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
-_CODES = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    404: grpc.StatusCode.NOT_FOUND,
-    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    501: grpc.StatusCode.UNIMPLEMENTED,
-    503: grpc.StatusCode.UNAVAILABLE,
-    504: grpc.StatusCode.DEADLINE_EXCEEDED,
-}
 
 
 def services(engine: Engine, limit: int) -> dict[str, Callable[[Any], None]]:
@@ -67,23 +54,23 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
 
     async def Predict(self, request: Any, context: Any) -> Any:
         """All outputs, or those that `output_filter` names."""
-        return await _answered(context, self._predict, request)
+        return await self._predict(request, context.time_remaining())
 
     async def Classify(self, request: Any, context: Any) -> Any:
         """Labels and scores of each example."""
-        return await _answered(context, self._classify, request)
+        return await self._classify(request, context.time_remaining())
 
     async def Regress(self, request: Any, context: Any) -> Any:
         """A number for each example."""
-        return await _answered(context, self._regress, request)
+        return await self._regress(request, context.time_remaining())
 
     async def MultiInference(self, request: Any, context: Any) -> Any:
         """The same examples classified and regressed."""
-        return await _answered(context, self._multi_inference, request)
+        return await self._multi_inference(request, context.time_remaining())
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:
         """The signature."""
-        return await _answered(context, self._metadata, request)
+        return await self._metadata(request, context.time_remaining())
 
     async def _predict(self, request: Any, timeout: float | None) -> Any:
         target = _target(request.model_spec).resolved(self._engine)
@@ -176,23 +163,12 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:
         """The states of a model's versions."""
-        return await _answered(context, self._status, request)
+        return await self._status(request, context.time_remaining())
 
     async def _status(self, request: Any, timeout: float | None) -> Any:
         document = statuses_of(self._engine, _target(request.model_spec).resolved(self._engine))
         states = {"model_version_status": document["model_version_status"]}
         return json_format.ParseDict(states, get_model_status_pb2.GetModelStatusResponse())
-
-
-async def _answered(context: Any, method: Callable[[Any, float | None], Awaitable[Any]], request: Any) -> Any:
-    """The answer within the caller's deadline, or the status of the error."""
-    try:
-        return await method(request, context.time_remaining())
-    except ServiceError as error:
-        await context.abort(_CODES.get(error.status, grpc.StatusCode.INTERNAL), str(error))
-    except Exception:
-        _log.exception("A call of TensorFlow Serving's API failed.")
-        await context.abort(grpc.StatusCode.INTERNAL, "The service failed on this request. Its log says why.")
 
 
 def _target(spec: Any) -> Target:
