@@ -247,6 +247,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service.protocols.tfs_encode": (
         "service.metadata",
         "service.errors",
+        "service.protocols.datatypes",
         "service.protocols.tfs_decode",
         "models.manifest",
     ),

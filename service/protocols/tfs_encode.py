@@ -8,20 +8,14 @@ from typing import Any
 import numpy as np
 import orjson
 
-from models.manifest import Signature, Tensors, TensorSpec
+from models.manifest import DType, Signature, Tensors, TensorSpec
 from service.errors import InvalidRequest
 from service.metadata import ModelIndex, ModelMetadata
+from service.protocols.datatypes import OF_DTYPE
 from service.protocols.tfs_decode import SIGNATURE_NAME, Layout
 
 _BYTES_SUFFIX = "_bytes"
 _STATES = {"LOADING": "LOADING", "READY": "AVAILABLE"}
-_DTYPES = {
-    "bool": "DT_BOOL",
-    "float16": "DT_HALF",
-    "float32": "DT_FLOAT",
-    "float64": "DT_DOUBLE",
-    "string": "DT_STRING",
-}
 _EXPECTED = {
     "classify": "one output Tensor of numbers of shape [batch_size num_classes]",
     "regress": "one output Tensor of numbers of shape [batch_size]",
@@ -125,9 +119,9 @@ def _status(reason: str) -> dict[str, str]:
 def _tensor_info(spec: TensorSpec, shape: str) -> dict[str, Any]:
     dims = [{"size": str(-1 if size is None else size), "name": ""} for size in spec.shape]
     # A nullable int8 input holds true, false and null, and so takes booleans on the wire.
-    dtype = "bool" if spec.nullable and spec.dtype == "int8" else spec.dtype
+    dtype: DType = "bool" if spec.nullable and spec.dtype == "int8" else spec.dtype
     return {
-        "dtype": _DTYPES.get(dtype, f"DT_{dtype.upper()}"),
+        "dtype": OF_DTYPE[dtype].tensorflow,
         shape: {"dim": dims, "unknown_rank": False},
         "name": f"{spec.name}:0",
     }
