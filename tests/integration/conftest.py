@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -79,10 +80,13 @@ class ServerProcess:
         self.process.send_signal(signal.SIGHUP)
 
     def _wait_for(self, condition: Callable[[], bool]) -> None:
-        """Polls; ends the test with the log if the server dies first. pytest's own time limit is CI's."""
+        """Polls; ends the test with the log if the server dies first, or nothing comes of it for minutes."""
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
         while not condition():
             if self.process.poll() is not None:
                 pytest.fail(f"The server ended with {self.process.returncode}:\n{self.log.read_text()}")
+            if time.monotonic() > deadline:
+                pytest.fail(f"It did not happen within {_TIMEOUT_SECONDS} s:\n{self.log.read_text()}")
             try:
                 self.process.wait(0.05)
             except subprocess.TimeoutExpired:

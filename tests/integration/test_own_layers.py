@@ -48,7 +48,7 @@ PUBLISH = """
     model = keras.Model(inputs, Shift(3.0, name="moved")(inputs), name="shift")
     rows = {"point": np.array([[0, 0], [1, 2]], "float32")}
     candidate = Candidate("shift", model, rows)
-    publish(ArtifactStore(Path(sys.argv[1])), candidate, layers=("shifting",), formats=("keras",))
+    publish(ArtifactStore(Path(sys.argv[1])), candidate, layers=("shifting",), formats=("keras", "litert"))
 """
 
 KERAS = ("--runtime", "keras")  # the other runtimes need none of the layers' code
