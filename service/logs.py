@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,9 +24,15 @@ _ESCAPES = {code: repr(chr(code))[1:-1] for code in _LINE_BREAKS}
 
 
 def configure(
-    level: str, style: Literal["console", "json"], *, worker: int | None = None, stream: TextIO = sys.stderr
+    level: str, style: Literal["console", "json"], *, worker: int | None = None, stream: TextIO | None = None
 ) -> None:
-    """Makes every logger of the process write to `stream`, each line with the number of the worker if there is one."""
+    """Makes every logger of the process write to `stream`, each line with the number of the worker if there is one.
+
+    The default is the standard error of this moment: while a thread imports Keras, `models.quiet` holds back what is
+    written to the descriptor, and the lines of the others would be lost.
+    """
+    if stream is None and sys.stderr is not None:  # which it is where a parent has closed it
+        stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", errors="backslashreplace")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(worker) if style == "json" else ConsoleFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

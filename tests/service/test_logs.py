@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 
+from models.quiet import quiet_import
 from service import logs
 
 Style = Literal["console", "json"]
@@ -85,3 +86,13 @@ def test_line_of_a_request_has_its_id(style: Style) -> None:
 
 def test_console_line_of_a_worker_has_its_number() -> None:
     assert " INFO worker 2 service.test: " in written("console", "all is well", worker=2)
+
+
+def test_line_is_seen_while_another_thread_imports_keras(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "console")
+    with quiet_import():
+        logging.getLogger("service").info("Listening")
+    assert capfd.readouterr().err.endswith("INFO service: Listening\n")
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.stream.close()
