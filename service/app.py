@@ -29,6 +29,7 @@ from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
 from service.settings import Settings
 from service.statistics import Statistics
+from service.turn import Turn
 from service.versions import LoadRuntime
 from service.worker import Worker
 
@@ -85,7 +86,7 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
         app.state.grpc = await _start_grpc(settings, engine, statistics) if settings.grpc_port else None
         async with share.kept_up_to_date() if share else nullcontext():
             # Which uvicorn hands to each of its connections.
-            yield {"predictor": app.state.predictor, "observing": observing}
+            yield {"predictor": app.state.predictor, "observing": observing, "turn": Turn(app.state.predictor)}
         if app.state.grpc:
             await app.state.grpc.stop()
         await engine.stop()

@@ -18,28 +18,19 @@ from typing import Generic, TypeVar
 
 from models.manifest import Tensors
 from service.alarm import Alarm
-from service.cost import Cost
-from service.errors import DeadlineExceeded, NotReady, QueueFull, ServiceError
+from service.cost import LOOP_SECONDS, Cost
+from service.errors import NotReady, QueueFull, ServiceError
 from service.limits import Limits
 from service.queueing import RowQueue
+from service.refusals import Closed, queue_full, too_late
 from service.threads import Threads
-from service.tickets import Part, Run, Ticket, assemble, attempt, count_rows, count_values, split
+from service.tickets import OnBatch, Part, Run, Ticket, assemble, attempt, attempt_rows, count_rows, count_values, split
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LOOP_SECONDS = 1e-3
-"""What a batch may cost and still run on the event loop, and how long a flush goes on before others have a turn."""
 _TIMER_SECONDS = 5e-3
-_LONGEST_RETRY_SECONDS = 60
-
-OnBatch = Callable[[int, float, float, int], None]
-"""Called after each run with its rows, the seconds that its first request waited, those it ran, and its requests."""
-
-
-class Closed(Exception):  # noqa: N818 - nobody's error: another version has taken over
-    """The version has been let go of since it was looked up."""
 
 
 class Batcher(Generic[T]):
@@ -134,8 +125,7 @@ class Batcher(Generic[T]):
             NotReady: this queue has failed.
             Closed: the version is gone.
         """
-        limits, queue = self._limits, self._queue
-        rows = len(next(iter(inputs.values())))
+        limits, queue, rows = self._limits, self._queue, len(next(iter(inputs.values())))
         if self._failure:
             raise NotReady(self._failure)
         if queue.rows and queue.rows + rows > limits.max_queue_size:
@@ -143,7 +133,7 @@ class Batcher(Generic[T]):
         if timeout is None or timeout > limits.request_timeout:
             timeout = limits.request_timeout
         elif timeout <= 0:
-            raise _too_late(timeout)
+            raise too_late(timeout)
         if not self._is_held:
             if not self._hold():
                 raise Closed
@@ -160,15 +150,31 @@ class Batcher(Generic[T]):
             self._next_flush.set(self._due_at(), now)
         return ticket
 
+    def run_at_once(self, inputs: Tensors, waited: float) -> Tensors | None:
+        """Answers a row each of several callers, who have waited some seconds, without a ticket for each.
+
+        None where `submit` would not let them run together in the next turn of the event loop, or where the run fails.
+        """
+        rows, values = len(next(iter(inputs.values()))), sum([values.size for values in inputs.values()])
+        if self._is_held or self._failure or not self._joins or self._delay or rows > self._limits.max_batch_size:
+            return None
+        if not self._cost.is_cheap(values) or not self._hold():
+            return None
+        begin = self._clock()
+        outputs = attempt_rows(self._run, inputs)
+        seconds = self._clock() - begin
+        self._release()
+        if isinstance(outputs, Exception):
+            return None
+        self._cost.learn(values, seconds)
+        if self._on_batch:
+            self._on_batch(rows, waited, seconds, rows)
+        return outputs
+
     def _full(self, rows: int) -> QueueFull:
-        batches = self._queue.rows / self._limits.max_batch_size
-        seconds = self._cost.estimate(count_values(self._queue.first(), self._limits.max_batch_size)) * batches
-        wait = 1 if math.isinf(seconds) else math.ceil(seconds)
-        return QueueFull(
-            f"The queue is full: {self._queue.rows} rows wait, {self._limits.max_queue_size} may. "
-            f"Received: {rows} more. Send the request again later.",
-            max(1, min(wait, _LONGEST_RETRY_SECONDS)),
-        )
+        waiting, most = self._queue.rows, self._limits.max_batch_size
+        seconds = self._cost.estimate(count_values(self._queue.first(), most)) * waiting / most
+        return queue_full(rows, waiting, self._limits.max_queue_size, seconds)
 
     def _flush(self) -> None:
         """Runs what waits, until a turn's time is used up or all threads are busy."""
@@ -204,9 +210,9 @@ class Batcher(Generic[T]):
         parts = [part for part in self._take() if self._is_in_time(part[0], now)]
         if not parts:
             return now
-        if self._cost.estimate(count_values(parts[0][0], count_rows(parts))) <= LOOP_SECONDS:
-            result = attempt(self._run, parts)
-            self._end_batch(parts, result, now, self._clock() - now)
+        if self._cost.is_cheap(count_values(parts[0][0], count_rows(parts))):
+            outputs = attempt(self._run, parts)
+            self._end_batch(parts, outputs, now, self._clock() - now)
             return self._clock()
         try:
             self._threads.start(parts, now)
@@ -221,7 +227,7 @@ class Batcher(Generic[T]):
 
     def _is_in_time(self, ticket: Ticket[T], now: float) -> bool:
         if ticket.deadline <= now:
-            self._end(ticket, _too_late(ticket.deadline - ticket.arrived))
+            self._end(ticket, too_late(ticket.deadline - ticket.arrived))
         return ticket.done is not None
 
     def _end_thread(self, parts: list[Part[T]], result: Tensors | Exception, begin: float, seconds: float) -> None:
@@ -251,11 +257,10 @@ class Batcher(Generic[T]):
     def _end_part(self, ticket: Ticket[T], start: int, outputs: Tensors) -> None:
         try:
             whole = assemble(ticket, start, outputs)
+            if whole is not None:
+                self._end(ticket, self._answer(whole))
         except ValueError as error:  # outputs of several shapes
             self._end(ticket, error)
-            return
-        if whole is not None:
-            self._end(ticket, self._answer(whole))
 
     def _end(self, ticket: Ticket[T], result: T | BaseException) -> None:
         """Calls back, unless the ticket has been answered, refused or cancelled already."""
@@ -272,12 +277,11 @@ class Batcher(Generic[T]):
             _log.exception("A caller failed on its answer.")
 
     def _cancel(self, ticket: Ticket[T]) -> None:
-        if ticket.done is None:
-            return
-        ticket.done = None
-        del self._open[ticket]
-        self._queue.discard(ticket)
-        self._go_on(self._clock())
+        if ticket.done is not None:
+            ticket.done = None
+            del self._open[ticket]
+            self._queue.discard(ticket)
+            self._go_on(self._clock())
 
     def _end_late_ones(self) -> None:
         now = self._clock()
@@ -294,7 +298,3 @@ class Batcher(Generic[T]):
         self._failure = "Its queue has failed; the log says why. Restart the service."
         for ticket in list(self._open):
             self._end(ticket, ServiceError("The service failed on this request. Its log says why."))
-
-
-def _too_late(seconds: float) -> DeadlineExceeded:
-    return DeadlineExceeded(f"The request was not answered within {seconds * 1e3:.0f} ms.")

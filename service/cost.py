@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 
+LOOP_SECONDS = 1e-3
+"""What a batch may cost and still run on the event loop, and how long others may wait there for their turn."""
 _REMEMBERED_RUNS = 8
 
 
@@ -37,3 +39,7 @@ class Cost:
             return min(runs)
         guesses = [min(runs) * 2.0 ** max(0, power - other) for other, runs in self._runs.items()]
         return min(guesses, default=math.inf)
+
+    def is_cheap(self, size: int) -> bool:
+        """Whether a run of `size` values may hold up the event loop."""
+        return self.estimate(size) <= LOOP_SECONDS

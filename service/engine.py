@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from weakref import ReferenceType, WeakKeyDictionary
 
-from service.batching import Closed
+from models.manifest import Tensors
 from service.errors import InvalidRequest, NotFound, NotReady, ServiceError
 from service.finding import find, no_such_model
 from service.inference import InferenceRequest, InferenceResponse, check_size
 from service.limits import NO_LIMITS, Limits, RequestLimits
 from service.metadata import ModelIndex, ModelMetadata, metadata_of
 from service.queues import OnBatch, Queues
+from service.refusals import Closed
 from service.repository import ModelRepository
 from service.tickets import Ticket
 from service.versions import LoadedModel
@@ -47,8 +48,7 @@ class Engine:
         self._reload = asyncio.Event()
         self._has_looked = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
-        self._has_reconciled = False
-        self._is_draining = False
+        self._has_reconciled = self._is_draining = False
         self._request_limits = request_limits
         self._metadata: WeakKeyDictionary[LoadedModel, ModelMetadata] = WeakKeyDictionary()
 
@@ -200,6 +200,12 @@ class Engine:
     ) -> Ticket[InferenceResponse]:
         """As `submit`, to the `model` of a version's metadata while it is loaded, which is not looked up again then."""
         return self._submit(model() or self._find(request.model, request.version, request.label), request, done)
+
+    def run_at_once(self, model: ReferenceType[LoadedModel], inputs: Tensors, waited: float) -> Tensors | None:
+        """Runs a row each of several requests, of the signature's form; None if `submit` must see to each of them."""
+        loaded, rows = model(), len(next(iter(inputs.values())))
+        fit = sum([values.size for values in inputs.values()]) <= rows * self._request_limits.max_elements
+        return self._queues.of(loaded).run_at_once(inputs, waited) if loaded and fit else None
 
     def _submit(self, model: LoadedModel, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         while True:

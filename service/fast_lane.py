@@ -1,17 +1,19 @@
 """The fast lane: predictions answered from the connection itself, without an ASGI scope, a task or a future.
 
-A connection that finds the head of a plain `POST .../predict` collects the body, decodes it, queues the rows in the
-engine, and writes the answer when the engine calls back. Everything else is uvicorn's and goes on to the application:
+A connection that finds the head of a plain `POST .../predict` collects the body and leaves it to the turn of the event
+loop, which answers requests of one row together; any other is decoded, its rows are queued in the engine, and the
+answer is written when the engine calls back. Everything else is uvicorn's and goes on to the application:
 other paths, and predictions that are chunked, large, compressed, of another type, or that ask for 100-continue. What is
 done with a body is in `service.protocols.predict` for both ways, so the answers are the same to the byte.
 
-Requests that one client sends without waiting run together, and are answered in their order: `_lane` holds them until
-their turn. A request that follows one of the application's waits in uvicorn's own `pipeline`, as the application's do.
+Requests that one client sends without waiting are answered in their order: `_lane` holds them until their turn. One
+that follows a request of the application's waits in uvicorn's own `pipeline`, as the application's do.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -19,15 +21,15 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.connection import CLOSE, Awaits, Connection
-from service.errors import UNFORESEEN, ServiceError, error_body, log_error
+from service.errors import ServiceError
 from service.exchange import CLIENT_LEFT
 from service.inference import InferenceResponse
 from service.lane_request import Answer, Head, Heads, Request
-from service.logs import request_id
 from service.observer import Observing
 from service.protocols.bodies import kind_of_answer
 from service.protocols.json_rows import LARGE_BODY_BYTES
-from service.protocols.predict import JSON, PROTOCOL, TIMEOUT_HEADER, Predictor, parse_url, timeout_seconds
+from service.protocols.predict import JSON, TIMEOUT_HEADER, Predictor, parse_url, timeout_seconds
+from service.turn import Turn
 
 _MOST_AT_ONCE = 64
 _MEDIA_TYPE = JSON.encode()
@@ -48,6 +50,7 @@ class FastLane(Connection):
         super().__init__(**given)
         self._predictor: Predictor | None = self.app_state.get("predictor")
         self._observing: Observing = self.app_state.get("observing")  # type: ignore[assignment] # there with the predictor
+        self._turn: Turn = self.app_state.get("turn")  # type: ignore[assignment] # as above
         self._lane: deque[Request] = deque()
         self._arriving: Request | None = None
         self._unknown_head: bytes | None = None
@@ -121,12 +124,17 @@ class FastLane(Connection):
         self._arriving = None
         request.has_arrived = True
         if request.has_started and not self.transport.is_closing():
-            self._run(request)
+            self._go(request)
             if request.answer:
                 self._advance()
 
-    def take_answer(self, request: Request, result: InferenceResponse | BaseException) -> None:
+    def take(self, request: Request, answer: Answer) -> None:
         """Writes the answer as soon as no earlier one is missing."""
+        request.answer = answer
+        self._advance()
+
+    def take_result(self, request: Request, result: InferenceResponse | BaseException) -> None:
+        """Encodes the engine's answer, and writes it as `take` does."""
         try:
             if isinstance(result, BaseException):
                 raise result
@@ -140,7 +148,7 @@ class FastLane(Connection):
             counts.succeeded((ended - request.received, request.decoded - request.received, ended - began))
             request.answer = Answer(200, encoder.head, body)
         except Exception as error:
-            request.answer = self._failure(request, error)
+            request.answer = request.failure(self._observing, error)
         self._advance()
 
     def _enter(self) -> Request | None:
@@ -209,13 +217,22 @@ class FastLane(Connection):
         request.has_started = True
         self._lane.append(request)
         if request.has_arrived:
-            self._run(request)
+            self._go(request)
+
+    def _go(self, request: Request) -> None:
+        request.received = perf_counter()
+        (self._turn.add if request.head.is_plain else self._run)(request)
+
+    def run(self, request: Request) -> None:
+        """Queues the rows of a request that could not be answered with others."""
+        self._run(request)
+        if request.answer:
+            self._advance()
 
     def _run(self, request: Request) -> None:
         """Queues the rows; where they can't be, the answer says why."""
         predictor = self._predictor
         assert predictor is not None  # noqa: S101 - nothing has entered without it
-        request.received = perf_counter()
         try:
             _, target, labels, timeout, *_ = request.head
             seconds = timeout_seconds(timeout)
@@ -227,7 +244,7 @@ class FastLane(Connection):
             request.body = b""
             request.ticket = plan.submit(inputs, target, seconds, request.done)
         except Exception as error:
-            request.answer = self._failure(request, error)
+            request.answer = request.failure(self._observing, error)
 
     def _advance(self) -> None:
         """Writes the answers whose turn it is, then starts what has waited behind them."""
@@ -269,27 +286,14 @@ class FastLane(Connection):
             self.transport.close()
             self._drop_lane()
 
-    def _failure(self, request: Request, error: Exception) -> Answer:
-        self._count_failure(request, error.status if isinstance(error, ServiceError) else 500)
-        with request_id(request.request_id.decode()):
-            if not isinstance(error, ServiceError):
-                self.logger.error("Exception in the fast lane\n", exc_info=error)
-                request.is_last = True  # as after an exception in the application
-                return Answer(500, b"", error_body(UNFORESEEN))
-            log_error("POST", request.path, error)
-        request.error = str(error)
-        head = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in error.headers.items()])
-        return Answer(error.status, head, error_body(request.error))
-
-    def _count_failure(self, request: Request, status: int) -> None:
-        counts = request.plan.counts if request.plan else self._observing.metrics.requests("", None, PROTOCOL)
-        counts.failed(status)
-
     def _drop_lane(self) -> None:
         """Nobody waits for these answers any more."""
         for request in self._lane:
-            if request.ticket and not request.answer:
-                request.ticket.cancel()
-                self._count_failure(request, CLIENT_LEFT)
+            if request.has_arrived and not request.answer:
+                request.leave()
+                if request.plan is None:  # it has waited for the turn
+                    with suppress(ServiceError):
+                        request.plan = self._predictor.plan(request.head.target)  # type: ignore[union-attr]
+                request.count(self._observing, CLIENT_LEFT)
         self._lane.clear()
         self._arriving = None

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
+from service.errors import UNFORESEEN, ServiceError, error_body, log_error
 from service.exchange import Exchange
 from service.inference import InferenceResponse
 from service.logs import request_id
 from service.observer import Observing
-from service.protocols.predict import PredictPlan, Target
+from service.protocols.predict import PROTOCOL, PredictPlan, Target
 from service.tickets import Ticket
+
+_log = logging.getLogger("uvicorn.error")  # where its own connections write that the application failed
 
 
 class Lane(Protocol):
     """The connection that a request came over."""
 
-    def take_answer(self, request: Request, result: InferenceResponse | BaseException) -> None:
-        """Is told of the answer."""
+    def run(self, request: Request) -> None:
+        """Queues the rows of a request that has arrived."""
+
+    def take_result(self, request: Request, result: InferenceResponse | BaseException) -> None:
+        """Is told of what the engine answered."""
+
+    def take(self, request: Request, answer: Answer) -> None:
+        """Is told of what is to be written."""
 
 
 class Head(NamedTuple):
@@ -30,6 +40,11 @@ class Head(NamedTuple):
     timeout: str | None
     length: int
     keep_alive: bool
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the request asks for nothing but predictions."""
+        return not self.labels and self.timeout is None
 
 
 class Heads:
@@ -67,6 +82,7 @@ class Request:
     message_event = asyncio.Event()  # uvicorn sets it when the client leaves; nobody waits for it here
     has_arrived = False
     has_started = False
+    has_left = False
     is_last = False
     disconnected = False
     response_complete = False
@@ -75,6 +91,7 @@ class Request:
     ticket: Ticket[InferenceResponse] | None = None
     answer: Answer | None = None
     received = decoded = 0.0
+    rows = 0
     error = ""
 
     def __init__(self, connection: Lane, head: Head, request_id: bytes) -> None:
@@ -88,6 +105,30 @@ class Request:
         """As the log has it."""
         return self.head.url.partition(b"?")[0].decode()
 
+    def leave(self) -> None:
+        """The client is gone: nobody is to answer."""
+        self.has_left = True
+        if self.ticket:
+            self.ticket.cancel()
+
+    def failure(self, observing: Observing, error: Exception) -> Answer:
+        """Counts and logs an error, and gives the answer that tells of it."""
+        self.count(observing, error.status if isinstance(error, ServiceError) else 500)
+        with request_id(self.request_id.decode()):
+            if not isinstance(error, ServiceError):
+                _log.error("Exception in the fast lane\n", exc_info=error)
+                self.is_last = True  # as after an exception in the application
+                return Answer(500, b"", error_body(UNFORESEEN))
+            log_error("POST", self.path, error)
+        self.error = str(error)
+        head = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in error.headers.items()])
+        return Answer(error.status, head, error_body(self.error))
+
+    def count(self, observing: Observing, status: int) -> None:
+        """Counts an answer other than 200."""
+        counts = self.plan.counts if self.plan else observing.metrics.requests("", None, PROTOCOL)
+        counts.failed(status)
+
     def log(self, observing: Observing, status: int) -> None:
         """Writes its line in the access log."""
         seconds = perf_counter() - self.received
@@ -98,10 +139,9 @@ class Request:
         exchange = Exchange(self.request_id.decode(), error=self.error)
         if self.plan:
             exchange.model, exchange.version = self.plan.name, self.plan.version
-        if self.ticket:
-            exchange.rows = self.ticket.rows
+        exchange.rows = self.ticket.rows if self.ticket else self.rows
         return exchange
 
     def done(self, result: InferenceResponse | BaseException) -> None:
         """Called by the engine, once, unless the ticket has been cancelled."""
-        self.connection.take_answer(self, result)
+        self.connection.take_result(self, result)

@@ -16,6 +16,9 @@ T = TypeVar("T")
 Run = Callable[[Tensors], Tensors]
 """Answers rows: inputs by name in, outputs by name out."""
 
+OnBatch = Callable[[int, float, float, int], None]
+"""Called after each run with its rows, the seconds that its first request waited, those it ran, and its requests."""
+
 
 class Ticket(Generic[T]):
     """A request that has been taken in. Its caller may `cancel` it; the rest is the batcher's.
@@ -108,22 +111,36 @@ def attempt(run: Run, parts: list[Part[T]]) -> Tensors | Exception:
     """Runs a batch; whatever a model's own code raises comes back as something that a future can carry."""
     try:
         outputs = run(join(parts))
-        _check_rows(outputs, parts)
+        rows = count_rows(parts)
+        if len(parts) > 1 or rows < parts[0][0].rows:  # a whole request's outputs are its own affair
+            _check_rows(outputs, rows)
         return outputs
     except BaseException as error:
-        if isinstance(error, Exception) and not isinstance(error, StopIteration):
-            return error
-        wrapped = RuntimeError(f"The model raised {type(error).__name__}.")
-        wrapped.__cause__ = error
-        return wrapped
+        return _carried(error)
 
 
-def _check_rows(outputs: Tensors, parts: list[Part[T]]) -> None:
-    """Where outputs are to be split or put together, axis 0 must be the rows; a whole request's are its own affair."""
-    rows = count_rows(parts)
-    is_whole = len(parts) == 1 and rows == parts[0][0].rows
+def attempt_rows(run: Run, inputs: Tensors) -> Tensors | Exception:
+    """As `attempt`, of rows that have a caller each."""
+    try:
+        outputs = run(inputs)
+        _check_rows(outputs, len(next(iter(inputs.values()))))
+        return outputs
+    except BaseException as error:
+        return _carried(error)
+
+
+def _carried(error: BaseException) -> Exception:
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    wrapped = RuntimeError(f"The model raised {type(error).__name__}.")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _check_rows(outputs: Tensors, rows: int) -> None:
+    """Where outputs are to be split or put together, axis 0 must be the rows."""
     for name, values in outputs.items():
-        if not is_whole and values.shape[:1] != (rows,):
+        if values.shape[:1] != (rows,):
             raise ServiceError(f"The model answered {rows} rows with shape {values.shape} in `{name}`.")
 
 

@@ -52,6 +52,17 @@ class AnswerEncoder:
             _check_finite(outputs)
         return b"".join((b'{"predictions":', rows, self._tail))
 
+    def encode_each(self, outputs: Tensors) -> list[bytes] | None:
+        """A body for each row, as `encode` gives for it alone; None unless the answers are plain lists of numbers."""
+        values = outputs.get(self._only_numbers or "")
+        if values is None or values.ndim != 2 or not values.size:
+            return None
+        text = orjson.dumps(values if values.flags.c_contiguous else values.copy(), None, _NUMPY)
+        if b"null" in text:
+            return None
+        tail = b"]]" + self._tail
+        return [b'{"predictions":[[' + row + tail for row in text[2:-2].split(b"],[")]
+
 
 def check_labels(name: str, signature: Signature) -> tuple[str, ...]:
     """The labels of a classifier.

@@ -22,6 +22,8 @@ LARGE_BODY_BYTES = 256 * 2**10
 """Bodies beyond this are decoded in a thread, so that health checks and small requests are answered meanwhile."""
 LONGEST_EXAMPLE = 1000
 
+_OPENINGS = (b'{"instances":[[', b'{"instances": [[')
+_END = b"]]}"
 _BUFFERS: dict[str, tuple[Literal["d", "i", "u"], np.dtype[Any]]] = {
     "f": ("d", np.dtype(np.float64)),
     "i": ("i", np.dtype(np.int64)),
@@ -56,6 +58,16 @@ class RowsDecoder:
         columns = _columns(_instances(body), [spec.name for spec in self._specs])
         return {spec.name: decode(spec, columns[spec.name]) for spec in self._specs}
 
+    def decode_together(self, bodies: list[bytes | bytearray]) -> Tensors | None:
+        """The tensors of several bodies of one row each, in the bodies' order.
+
+        None unless all are surely of the most common form, in which case they are what `decode` would give.
+        """
+        if self._numbers is None or sum(map(len, bodies)) > LARGE_BODY_BYTES:
+            return None
+        array = self._numbers.decode_together(bodies, self._parser)
+        return None if array is None else {self._numbers.name: array}
+
 
 class _NumbersDecoder:
     """Decodes bodies that hold nothing but lists of numbers, as deep as the one input's shape says."""
@@ -64,6 +76,7 @@ class _NumbersDecoder:
         self.name = spec.name
         self._dtype = spec.numpy_dtype
         self._depth = len(spec.shape) - 1
+        self._width = spec.shape[1] if self._depth == 1 else None
         self._code, self._wide = _BUFFERS[self._dtype.kind]
         self._narrow = narrow_floats if self._code == "d" else narrow_integers
 
@@ -100,6 +113,33 @@ class _NumbersDecoder:
             return None
         array = self._narrow(values, self._dtype)
         return None if array is None else array.reshape(shape)
+
+    def decode_together(self, bodies: list[bytes | bytearray], parser: simdjson.Parser) -> np.ndarray | None:
+        """The rows of bodies that hold one each; None where that is not sure.
+
+        The texts of the rows are parsed as one list. If that has no list in it and all its values are numbers, then its
+        commas stand between numbers and nowhere else, so each text with the right number of commas is a whole row.
+        """
+        width = self._width
+        opening = next((opening for opening in _OPENINGS if bodies[0].startswith(opening)), None)
+        if width is None or opening is None:
+            return None
+        begin, end, commas = len(opening), -len(_END), width - 1
+        rows = []
+        for body in bodies:
+            row = body[begin:end]
+            if not (body.startswith(opening) and body.endswith(_END)) or row.count(b",") != commas:
+                return None
+            rows.append(row)
+        text = b"[%b]" % b",".join(rows)
+        try:
+            values: np.ndarray = np.frombuffer(parser.parse(text).as_buffer(of_type=self._code), self._wide)  # type: ignore[union-attr]
+        except _OTHER_FORM:
+            return None
+        if len(values) != width * len(bodies) or text.count(b"[") != 1:
+            return None
+        array = self._narrow(values, self._dtype)
+        return None if array is None else array.reshape(len(bodies), width)
 
 
 def _instances(body: bytes) -> list[Any]:

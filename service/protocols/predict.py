@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from time import perf_counter
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -47,6 +48,15 @@ def parse_url(url: bytes) -> Url | None:
     """What it asks for, if it is that of a plain prediction."""
     found = len(url) <= _LONGEST_URL and _URL.fullmatch(url.decode("latin-1"))
     return Url(Target(found[1], found[2], found[3]), found[4] is not None) if found else None
+
+
+class Together(NamedTuple):
+    """The bodies that answer several requests, when they were ready by `perf_counter`, and what each has cost."""
+
+    bodies: list[bytes]
+    ended: float
+    decode_seconds: float
+    encode_seconds: float
 
 
 class PredictPlan:
@@ -130,6 +140,22 @@ class PredictPlan:
         """What the engine is asked: of this very version where the caller named one."""
         version = self.version if target.version else None
         return InferenceRequest(inputs, self.name, version, timeout, target.label)
+
+    def answer_together(self, bodies: list[bytes | bytearray], received: float) -> Together | None:
+        """Answers bodies of one row each, the first of which was received at a time of `perf_counter`.
+
+        None where each must be decoded and submitted, since they are of another form or would not run together.
+        """
+        began = perf_counter()
+        inputs = self._decoder.decode_together(bodies)
+        decoded = perf_counter()
+        outputs = None if inputs is None else self._engine.run_at_once(self._model, inputs, decoded - received)
+        answered = perf_counter()
+        answers = None if outputs is None else self.encoder.encode_each(outputs)
+        ended = perf_counter()
+        if answers is None or len(answers) != len(bodies):
+            return None
+        return Together(answers, ended, (decoded - began) / len(bodies), (ended - answered) / len(bodies))
 
     def encoder_for(self, response: InferenceResponse) -> AnswerEncoder:
         """The encoder of the version that answered, which may have replaced this one meanwhile."""

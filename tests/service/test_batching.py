@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from models.manifest import Tensors
-from service.batching import LOOP_SECONDS, Batcher, Closed
+from service.batching import Batcher
+from service.cost import LOOP_SECONDS
 from service.errors import DeadlineExceeded, NotReady, QueueFull, ServiceError
 from service.limits import Limits
+from service.refusals import Closed
 from service.tickets import Ticket
 from tests.service.fake_loop import FakeExecutor, FakeLoop
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from models.manifest import Tensors
-from service.batching import LOOP_SECONDS, Batcher
+from service.batching import Batcher
+from service.cost import LOOP_SECONDS
 from service.errors import DeadlineExceeded, QueueFull
 from service.limits import Limits
 from service.tickets import Ticket

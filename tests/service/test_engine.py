@@ -493,6 +493,9 @@ async def test_swaps_under_load_answer_each_request_by_exactly_one_version(
         while len(runtimes.loaded) <= swaps:
             response = await engine.infer(InferenceRequest({"x": np.ones((3, 2), np.float32)}))
             seen |= {(response.version, float(value)) for value in response.outputs["y"].ravel()}
+            await asyncio.sleep(
+                0.001
+            )  # a loop that never rests lets the other thread have Python's lock every 5 ms only
 
     def swap() -> None:
         for factor in range(2, swaps + 2):
