@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ import uvicorn
 from models.store import ArtifactStore
 from service.app import create_app
 from service.engine import Engine
+from service.protocols.predict import Predictor
 from service.server import Server, listen
 from service.settings import Settings
 from tests.service.fakes import FakeRuntimes
@@ -59,8 +61,35 @@ class Door:
         self.thread.join(20)
         assert not self.thread.is_alive()
 
+    @property
+    def predictor(self) -> Predictor:
+        predictor: Predictor = self._app.state.predictor
+        return predictor
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        assert self.engine._loop is not None
+        return self.engine._loop
+
     def connect(self) -> Wire:
         return Wire(self.address)
+
+    def in_loop(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+
+    @contextlib.contextmanager
+    def held_up(self) -> Iterator[None]:
+        """Keeps the event loop from its next turn, which then finds all that has been sent meanwhile."""
+        has_begun, may_go_on = threading.Event(), threading.Event()
+
+        def hold_up() -> None:
+            has_begun.set()
+            may_go_on.wait(30)
+
+        self._loop.call_soon_threadsafe(hold_up)
+        assert has_begun.wait(30)
+        yield
+        may_go_on.set()
 
     async def _count(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked += scope["type"] == "http"

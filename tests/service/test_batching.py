@@ -562,3 +562,55 @@ def test_observer_is_told_rows_waiting_running_and_requests() -> None:
         house.loop.settle()
     assert [(rows, requests) for rows, _, _, requests in house.batches] == [(1, 1), (3, 2)]
     assert house.batches[1][1:3] == pytest.approx((2.0 + DEAR, DEAR))
+
+
+def test_rows_with_a_caller_each_run_at_once(house: House) -> None:
+    outputs = house.batcher.run_at_once({"x": np.array([[1.0], [2.0]])}, 0.25)
+    assert outputs is not None
+    assert outputs["y"].tolist() == [[2.0], [4.0]]
+    assert house.batches == [(2, 0.25, pytest.approx(CHEAP), 2)]
+    assert house.events == ["hold", "release"]
+
+
+@pytest.mark.parametrize(("settings", "rows"), [({"joins": False}, 2), ({"max_queue_delay_ms": 1.0}, 2), ({}, 5)])
+def test_rows_that_submit_would_not_run_together_at_once_are_left_to_it(settings: dict[str, Any], rows: int) -> None:
+    house = House().build(**settings)
+    house.ask(0.0)
+    house.loop.settle()
+    house.loop.advance(0.001)
+    house.executor.work()
+    house.loop.settle()
+    house.runs.clear()
+    assert house.batcher.run_at_once({"x": np.ones((rows, 1))}, 0.0) is None
+    assert house.runs == []
+
+
+def test_nothing_runs_at_once_where_it_is_dear_or_unknown() -> None:
+    for house in (dear_house(), House().build()):
+        assert house.batcher.run_at_once({"x": np.ones((1, 1))}, 0.0) is None
+        assert house.runs == []
+
+
+def test_nothing_runs_at_once_before_those_who_wait(house: House) -> None:
+    caller = house.ask(1.0)
+    assert house.batcher.run_at_once({"x": np.array([[2.0]])}, 0.0) is None
+    house.loop.settle()
+    assert caller.answer() == [2.0]
+    assert house.batcher.run_at_once({"x": np.array([[2.0]])}, 0.0) is not None
+
+
+def test_run_at_once_that_fails_is_left_to_submit_for_each(house: House) -> None:
+    house.poison = 2.0
+    assert house.batcher.run_at_once({"x": np.array([[1.0], [2.0]])}, 0.0) is None
+    assert house.events == ["hold", "release"]
+    assert house.batches == []
+    callers = [house.ask(1.0), house.ask(2.0)]
+    house.loop.settle()
+    assert callers[0].answer() == [2.0]
+    assert isinstance(callers[1].error(), RuntimeError)
+
+
+def test_nothing_runs_at_once_on_a_version_that_is_gone(house: House) -> None:
+    house.is_open = False
+    assert house.batcher.run_at_once({"x": np.ones((1, 1))}, 0.0) is None
+    assert (house.runs, house.events) == ([], ["hold"])

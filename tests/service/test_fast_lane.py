@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -17,6 +18,10 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from models.store import ArtifactStore
+from service.inference import InferenceResponse
+from service.lane_request import Answer, Head, Request
+from service.protocols.predict import Predictor, Target
+from service.turn import Turn
 from tests.service.doors import Door, opened
 from tests.service.fakes import MODELS, publish_fake
 from tests.service.processes import post, post_head
@@ -31,9 +36,9 @@ LIVE = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Door, Door]]:
     """Two servers of the same models, `demo` and one of each kind: one with the lane, one without."""
     store = ArtifactStore(tmp_path_factory.mktemp("doors"))
-    publish_fake(store)
+    publish_fake(store, batch_safe=True)
     for kind in MODELS:
-        publish_fake(store, kind, kind)
+        publish_fake(store, kind, kind, batch_safe=True)
     settings = {"default_model": "demo", "max_body_bytes": 200_000, "log_level": "warning"}
     with opened(store, **settings) as lane, opened(store, fast_lane=False, **settings) as application:
         for door in (lane, application):
@@ -309,6 +314,99 @@ def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
     assert counts[0] == counts[1]
     assert any('status="200"' in line and line.endswith(" 2.0") for line in counts[0])
     assert any("layerserve_codec_seconds_count" in line and line.endswith(" 2.0") for line in counts[0])
+
+
+APART = [
+    b'{"instances":[[1,2],[3,4]]}',
+    b'{"instances":[[1]]}',
+    b'{"instances":[[1,2}',
+    b'{"instances":[[1,null]]}',
+    b'{"instances":[[1,1e39]]}',
+    b'{"instances":[[404,1]]}',
+    b'{"instances":[[500,1]]}',
+    b'{"instances":[{"x":[1,2]}]}',
+    b"",
+]
+
+
+@pytest.mark.parametrize("others", [[], *[[body] for body in APART]], ids=["all alike", *map(repr, APART)])
+@pytest.mark.parametrize("paths", [(b"/predict",), (b"/predict", b"/models/demo/predict", b"/models/no/predict")])
+def test_requests_of_one_turn_get_what_each_gets_alone(
+    store: ArtifactStore, others: list[bytes], paths: tuple[bytes, ...]
+) -> None:
+    publish_fake(store, kind="broken", batch_safe=True)
+    requests = [post(body, path=path) for body in [BODY, *others, BODY] for path in paths]
+    with opened(store, fast_lane=False) as application:
+        alone = []
+        for request in requests:
+            with application.connect() as wire:
+                alone.append(wire.send(request).answer())
+    with opened(store) as lane, contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(lane.connect()) for _ in requests]
+        for wire in wires:  # which are accepted then, and what a run costs is known
+            wire.send(post(BODY)).answer()
+        lane.runtimes.loaded[0].batch_sizes.clear()
+        with lane.held_up():
+            for wire, request in zip(wires, requests, strict=True):
+                wire.send(request)
+        assert [wire.answer() for wire in wires] == alone
+        if not others:
+            assert max(lane.runtimes.loaded[0].batch_sizes) > 1
+
+
+def test_bodies_of_one_form_run_as_one_batch_whatever_their_spaces(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    with opened(store) as lane, contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(lane.connect()) for _ in range(6)]
+        for wire in wires:
+            wire.send(post(BODY)).answer()
+        lane.runtimes.loaded[0].batch_sizes.clear()
+        with lane.held_up():
+            for number, wire in enumerate(wires):
+                wire.send(post(b'{"instances":[[%d,2]]}' % number))
+        for number, wire in enumerate(wires):
+            assert wire.answer().endswith(b'{"predictions":[[%d.0,4.0]],"model":"demo","version":1}' % (2 * number))
+        assert lane.runtimes.loaded[0].batch_sizes == [6]
+
+
+class Line:
+    """A connection that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Answer | str] = []
+
+    def run(self, request: Request) -> None:
+        self.told.append("run")
+
+    def take_result(self, request: Request, result: InferenceResponse | BaseException) -> None:
+        self.told.append("result")
+
+    def take(self, request: Request, answer: Answer) -> None:
+        self.told.append(answer)
+
+
+def test_who_has_left_before_the_end_of_the_turn_does_not_reach_the_runtime(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    lines = [Line() for _ in range(3)]
+
+    async def let_one_leave(predictor: Predictor) -> None:
+        turn = Turn(predictor)
+        for line in lines:
+            request = Request(line, Head(b"/predict", Target(), False, None, len(BODY), True), b"id")
+            request.body = BODY
+            turn.add(request)
+            if line is lines[1]:
+                request.leave()
+        await asyncio.sleep(0)
+
+    with opened(store) as door:
+        with door.connect() as wire:
+            wire.send(post(BODY)).answer()
+        sizes = door.runtimes.loaded[0].batch_sizes
+        sizes.clear()
+        door.in_loop(let_one_leave(door.predictor))
+        assert sizes == [2]
+    assert [len(line.told) for line in lines] == [1, 0, 1]
 
 
 def test_rows_of_a_client_who_hangs_up_leave_the_queue(store: ArtifactStore) -> None:

@@ -1,0 +1,51 @@
+"""Answers that are written together are those that each request would get alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from models.manifest import Signature, TensorSpec
+from service.protocols.answers import AnswerEncoder
+
+
+def encoder(dtype: str, *shape: int, outputs: tuple[str, ...] = ("y",)) -> AnswerEncoder:
+    specs = tuple(
+        TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": (None, *shape)}) for name in outputs
+    )
+    return AnswerEncoder(Signature(inputs=specs, outputs=specs), "demo", 3, "fake")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint64", "bool"])
+@given(st.data())
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_each_body_is_that_of_its_row_alone(dtype: str, data: st.DataObject) -> None:
+    shape = (data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4)))
+    values = data.draw(arrays(dtype, shape))
+    if data.draw(st.booleans()):
+        values = np.asfortranarray(values)
+    writer = encoder(dtype, shape[1])
+    bodies = writer.encode_each({"y": values})
+    if np.isfinite(values.astype(np.float64)).all():
+        assert bodies == [writer.encode({"y": values[row : row + 1]}, labels=False) for row in range(shape[0])]
+    else:
+        assert bodies is None
+
+
+@pytest.mark.parametrize(
+    ("writer", "outputs"),
+    [
+        (encoder("float32"), {"y": np.ones(2, np.float32)}),
+        (encoder("float32", 1, 1), {"y": np.ones((2, 1, 1), np.float32)}),
+        (encoder("float32", 0), {"y": np.ones((2, 0), np.float32)}),
+        (encoder("string", 1), {"y": np.array([["],["], ["b"]])}),
+        (encoder("float32", 1, outputs=("y", "z")), {name: np.ones((2, 1), np.float32) for name in ("y", "z")}),
+    ],
+)
+def test_other_answers_are_not_written_together(writer: AnswerEncoder, outputs: dict[str, Any]) -> None:
+    assert writer.encode_each(outputs) is None
