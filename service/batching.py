@@ -20,11 +20,12 @@ from models.manifest import Tensors
 from service.alarm import Alarm
 from service.cost import LOOP_SECONDS, Cost
 from service.errors import NotReady, QueueFull, ServiceError
+from service.express import Express
 from service.limits import Limits
 from service.queueing import RowQueue
 from service.refusals import Closed, queue_full, too_late
 from service.threads import Threads
-from service.tickets import OnBatch, Part, Run, Ticket, assemble, attempt, attempt_rows, count_rows, count_values, split
+from service.tickets import OnBatch, Part, Run, Ticket, assemble, attempt, count_rows, count_values, split
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +87,15 @@ class Batcher(Generic[T]):
         self._is_held = False
         self._threads = Threads(
             run, self._end_thread, most=limits.threads, executor=executor, loop=self._loop, clock=clock
+        )
+        self._express = Express(
+            run,
+            most_rows=limits.max_batch_size,
+            cost=self._cost,
+            hold=hold,
+            release=release,
+            on_batch=on_batch,
+            clock=clock,
         )
         self._cancel_one = self._cancel  # bound once, not for each ticket
         self._next_flush = Alarm(self._loop, self._flush)
@@ -150,26 +160,11 @@ class Batcher(Generic[T]):
             self._next_flush.set(self._due_at(), now)
         return ticket
 
-    def run_at_once(self, inputs: Tensors, waited: float) -> Tensors | None:
-        """Answers a row each of several callers, who have waited some seconds, without a ticket for each.
-
-        None where `submit` would not let them run together in the next turn of the event loop, or where the run fails.
-        """
-        rows, values = len(next(iter(inputs.values()))), sum([values.size for values in inputs.values()])
-        if self._is_held or self._failure or not self._joins or self._delay or rows > self._limits.max_batch_size:
+    def run_at_once(self, inputs: Tensors, counts: list[int], waited: float) -> Tensors | None:
+        """Answers rows of several callers if `submit` would let them run in the next turn; see `Express.run`."""
+        if self._is_held or self._failure or not self._joins or self._delay:
             return None
-        if not self._cost.is_cheap(values) or not self._hold():
-            return None
-        begin = self._clock()
-        outputs = attempt_rows(self._run, inputs)
-        seconds = self._clock() - begin
-        self._release()
-        if isinstance(outputs, Exception):
-            return None
-        self._cost.learn(values, seconds)
-        if self._on_batch:
-            self._on_batch(rows, waited, seconds, rows)
-        return outputs
+        return self._express.run(inputs, counts, waited)
 
     def _full(self, rows: int) -> QueueFull:
         waiting, most = self._queue.rows, self._limits.max_batch_size

@@ -12,7 +12,7 @@ from weakref import ReferenceType, WeakKeyDictionary
 from models.manifest import Tensors
 from service.errors import InvalidRequest, NotFound, NotReady, ServiceError
 from service.finding import find, no_such_model
-from service.inference import InferenceRequest, InferenceResponse, check_size
+from service.inference import InferenceRequest, InferenceResponse, are_within, check_size
 from service.limits import NO_LIMITS, Limits, RequestLimits
 from service.metadata import ModelIndex, ModelMetadata, metadata_of
 from service.queues import OnBatch, Queues
@@ -24,6 +24,8 @@ from service.versions import LoadedModel
 _log = logging.getLogger(__name__)
 
 Done = Callable[[InferenceResponse | BaseException], None]
+Model = ReferenceType[LoadedModel]
+"""What `ModelMetadata.model` is."""
 
 
 class Engine:
@@ -195,17 +197,15 @@ class Engine:
         """
         return self._submit(self._find(request.model, request.version, request.label), request, done)
 
-    def submit_to(
-        self, model: ReferenceType[LoadedModel], request: InferenceRequest, done: Done
-    ) -> Ticket[InferenceResponse]:
-        """As `submit`, to the `model` of a version's metadata while it is loaded, which is not looked up again then."""
+    def submit_to(self, model: Model, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
+        """As `submit`, to the model of a version's metadata while it is loaded, which is not looked up again then."""
         return self._submit(model() or self._find(request.model, request.version, request.label), request, done)
 
-    def run_at_once(self, model: ReferenceType[LoadedModel], inputs: Tensors, waited: float) -> Tensors | None:
-        """Runs a row each of several requests, of the signature's form; None if `submit` must see to each of them."""
-        loaded, rows = model(), len(next(iter(inputs.values())))
-        fit = sum([values.size for values in inputs.values()]) <= rows * self._request_limits.max_elements
-        return self._queues.of(loaded).run_at_once(inputs, waited) if loaded and fit else None
+    def run_at_once(self, model: Model, inputs: Tensors, counts: list[int], waited: float) -> Tensors | None:
+        """Runs rows of the signature's form, `counts` of each request; None if `submit` must see to each of them."""
+        loaded = model()
+        fits = loaded and are_within(inputs, counts, self._request_limits)
+        return self._queues.of(loaded).run_at_once(inputs, counts, waited) if loaded and fits else None
 
     def _submit(self, model: LoadedModel, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         while True:

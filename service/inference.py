@@ -81,6 +81,13 @@ def check_size(inputs: Tensors, limits: RequestLimits) -> None:
         )
 
 
+def are_within(inputs: Tensors, counts: list[int], limits: RequestLimits) -> bool:
+    """Whether each of several requests, which have `counts` of the rows, would pass `check_size`."""
+    most = max(counts)
+    values = sum([each.size for each in inputs.values()]) * most // sum(counts)
+    return most <= limits.max_rows and values <= limits.max_elements
+
+
 def check_inputs(signature: Signature, inputs: Tensors) -> None:
     """Checks names, dtypes, shapes and rows, so that what passes cannot fail for its form.
 

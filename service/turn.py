@@ -1,8 +1,8 @@
 """What has reached the fast lane in one turn of the event loop, answered together.
 
-Nearly all requests are alike: one row, for the same model. The texts of their rows are parsed as one, the rows run as
-one batch, and the answers are written as one text and cut, so what is dear about a request is paid once a turn. Where
-anything is otherwise, each goes its own way, to the same answer or to its own error.
+Nearly all requests are alike: a few rows of numbers, for the same model. The texts of their rows are parsed as one, the
+rows run as one batch, and the answers are written as one text and cut, so what is dear about a request is paid once for
+all of them. Where anything is otherwise, each goes its own way, to the same answer or to its own error.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from service.lane_request import Answer, Request
 from service.protocols.predict import Predictor
 
 _log = logging.getLogger(__name__)
+_MOST_BYTES = 2**16  # after which others have a turn
 
 
 class Turn:
@@ -30,17 +31,20 @@ class Turn:
         self._requests.append(request)
 
     def _end(self) -> None:
-        arrived, self._requests = self._requests, []
-        requests = [request for request in arrived if not request.has_left]
-        while requests:
-            url = requests[0].head.url
-            alike = [request for request in requests if request.head.url == url]
-            if not self._answer(alike):
-                for request in alike:
-                    request.connection.run(request)
-            if len(alike) == len(requests):
-                break
-            requests = [request for request in requests if request.head.url != url]
+        url, size = self._requests[0].head.url, 0
+        alike: list[Request] = []
+        later: list[Request] = []
+        for request in self._requests:
+            fits = size < _MOST_BYTES and request.head.url == url
+            (alike if fits else later).append(request)
+            size += len(request.body) if fits else 0
+        self._requests = later
+        if later:
+            asyncio.get_running_loop().call_soon(self._end)
+        present = [request for request in alike if not request.has_left]
+        if present and not self._answer(present):
+            for request in present:
+                request.connection.run(request)
 
     def _answer(self, requests: list[Request]) -> bool:
         """Whether they could be answered together."""
@@ -53,8 +57,8 @@ class Turn:
         if answers is None:
             return False
         head = plan.encoder.head
-        for request, body in zip(requests, answers.bodies, strict=True):
-            request.plan, request.rows = plan, 1
+        for request, body, rows in zip(requests, answers.bodies, answers.rows, strict=True):
+            request.plan, request.rows = plan, rows
             plan.counts.succeeded((answers.ended - request.received, answers.decode_seconds, answers.encode_seconds))
             request.connection.take(request, Answer(200, head, body))
         return True

@@ -81,10 +81,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service.queueing": ("service.tickets",),
     "service.refusals": ("service.errors",),
     "service.threads": ("service.tickets", "models.manifest"),
+    "service.express": ("service.cost", "service.tickets", "models.manifest"),
     "service.batching": (
         "service.alarm",
         "service.cost",
         "service.errors",
+        "service.express",
         "service.limits",
         "service.queueing",
         "service.refusals",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -52,16 +53,24 @@ class AnswerEncoder:
             _check_finite(outputs)
         return b"".join((b'{"predictions":', rows, self._tail))
 
-    def encode_each(self, outputs: Tensors) -> list[bytes] | None:
-        """A body for each row, as `encode` gives for it alone; None unless the answers are plain lists of numbers."""
+    def encode_each(self, outputs: Tensors, counts: list[int]) -> list[bytes] | None:
+        """A body for each of several requests, whose rows follow each other, as `encode` gives for it alone.
+
+        None unless the answers are plain lists of numbers.
+        """
         values = outputs.get(self._only_numbers or "")
         if values is None or values.ndim != 2 or not values.size:
             return None
-        text = orjson.dumps(values if values.flags.c_contiguous else values.copy(), None, _NUMPY)
-        if b"null" in text:
+        values = np.ascontiguousarray(values)
+        if len(counts) == len(values):
+            texts = orjson.dumps(values, None, _NUMPY)[2:-2].split(b"],[")
+        else:
+            ends = accumulate(counts, initial=0)
+            texts = [orjson.dumps(values[start:end], None, _NUMPY)[2:-2] for start, end in pairwise(ends)]
+        if any(b"null" in text for text in texts):  # NaN or Infinity
             return None
         tail = b"]]" + self._tail
-        return [b'{"predictions":[[' + row + tail for row in text[2:-2].split(b"],[")]
+        return [b'{"predictions":[[' + text + tail for text in texts]
 
 
 def check_labels(name: str, signature: Signature) -> tuple[str, ...]:

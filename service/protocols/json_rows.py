@@ -58,15 +58,15 @@ class RowsDecoder:
         columns = _columns(_instances(body), [spec.name for spec in self._specs])
         return {spec.name: decode(spec, columns[spec.name]) for spec in self._specs}
 
-    def decode_together(self, bodies: list[bytes | bytearray]) -> Tensors | None:
-        """The tensors of several bodies of one row each, in the bodies' order.
+    def decode_together(self, bodies: list[bytes | bytearray]) -> tuple[Tensors, list[int]] | None:
+        """The tensors of several bodies, one after the other, and how many rows each holds.
 
-        None unless all are surely of the most common form, in which case they are what `decode` would give.
+        None unless all are surely of the most common form; `decode` would give the same. For small bodies.
         """
-        if self._numbers is None or sum(map(len, bodies)) > LARGE_BODY_BYTES:
+        if self._numbers is None:
             return None
-        array = self._numbers.decode_together(bodies, self._parser)
-        return None if array is None else {self._numbers.name: array}
+        found = self._numbers.decode_together(bodies, self._parser)
+        return None if found is None else ({self._numbers.name: found[0]}, found[1])
 
 
 class _NumbersDecoder:
@@ -114,32 +114,35 @@ class _NumbersDecoder:
         array = self._narrow(values, self._dtype)
         return None if array is None else array.reshape(shape)
 
-    def decode_together(self, bodies: list[bytes | bytearray], parser: simdjson.Parser) -> np.ndarray | None:
-        """The rows of bodies that hold one each; None where that is not sure.
+    def decode_together(
+        self, bodies: list[bytes | bytearray], parser: simdjson.Parser
+    ) -> tuple[np.ndarray, list[int]] | None:
+        """The rows of several bodies, and how many each holds; None where that is not sure.
 
-        The texts of the rows are parsed as one list. If that has no list in it and all its values are numbers, then its
-        commas stand between numbers and nowhere else, so each text with the right number of commas is a whole row.
+        All their rows are parsed as one list of lists. Between two bodies a row ends and another begins, so if all have
+        the width and there is no other list, then no row is of two bodies, and each body has a row for each bracket.
         """
-        width = self._width
         opening = next((opening for opening in _OPENINGS if bodies[0].startswith(opening)), None)
-        if width is None or opening is None:
+        if self._width is None or opening is None:
             return None
-        begin, end, commas = len(opening), -len(_END), width - 1
-        rows = []
-        for body in bodies:
-            row = body[begin:end]
-            if not (body.startswith(opening) and body.endswith(_END)) or row.count(b",") != commas:
-                return None
-            rows.append(row)
-        text = b"[%b]" % b",".join(rows)
+        begin, end = len(opening), -len(_END)
+        texts = [body[begin:end] for body in bodies if body.startswith(opening) and body.endswith(_END)]
+        if len(texts) != len(bodies):
+            return None
+        text = b"[[%b]]" % b"],[".join(texts)
         try:
-            values: np.ndarray = np.frombuffer(parser.parse(text).as_buffer(of_type=self._code), self._wide)  # type: ignore[union-attr]
+            document: Any = parser.parse(text)
+            values: np.ndarray = np.frombuffer(document.as_buffer(of_type=self._code), self._wide)
+            rows = len(document)
+            if set(map(len, document)) != {self._width}:
+                return None
         except _OTHER_FORM:
             return None
-        if len(values) != width * len(bodies) or text.count(b"[") != 1:
+        counts = [text.count(b"[") + 1 for text in texts]
+        if len(values) != self._width * rows or sum(counts) != rows:
             return None
         array = self._narrow(values, self._dtype)
-        return None if array is None else array.reshape(len(bodies), width)
+        return None if array is None else (array.reshape(rows, self._width), counts)
 
 
 def _instances(body: bytes) -> list[Any]:

@@ -51,9 +51,10 @@ def parse_url(url: bytes) -> Url | None:
 
 
 class Together(NamedTuple):
-    """The bodies that answer several requests, when they were ready by `perf_counter`, and what each has cost."""
+    """The bodies that answer several requests, and their rows; when they were ready, and what each has cost."""
 
     bodies: list[bytes]
+    rows: list[int]
     ended: float
     decode_seconds: float
     encode_seconds: float
@@ -142,20 +143,23 @@ class PredictPlan:
         return InferenceRequest(inputs, self.name, version, timeout, target.label)
 
     def answer_together(self, bodies: list[bytes | bytearray], received: float) -> Together | None:
-        """Answers bodies of one row each, the first of which was received at a time of `perf_counter`.
+        """Answers small bodies, the first of which was received at a time of `perf_counter`.
 
         None where each must be decoded and submitted, since they are of another form or would not run together.
         """
         began = perf_counter()
-        inputs = self._decoder.decode_together(bodies)
+        found = self._decoder.decode_together(bodies)
+        if found is None:
+            return None
+        inputs, counts = found
         decoded = perf_counter()
-        outputs = None if inputs is None else self._engine.run_at_once(self._model, inputs, decoded - received)
+        outputs = self._engine.run_at_once(self._model, inputs, counts, decoded - received)
         answered = perf_counter()
-        answers = None if outputs is None else self.encoder.encode_each(outputs)
+        answers = None if outputs is None else self.encoder.encode_each(outputs, counts)
         ended = perf_counter()
         if answers is None or len(answers) != len(bodies):
             return None
-        return Together(answers, ended, (decoded - began) / len(bodies), (ended - answered) / len(bodies))
+        return Together(answers, counts, ended, (decoded - began) / len(bodies), (ended - answered) / len(bodies))
 
     def encoder_for(self, response: InferenceResponse) -> AnswerEncoder:
         """The encoder of the version that answered, which may have replaced this one meanwhile."""

@@ -564,11 +564,11 @@ def test_observer_is_told_rows_waiting_running_and_requests() -> None:
     assert house.batches[1][1:3] == pytest.approx((2.0 + DEAR, DEAR))
 
 
-def test_rows_with_a_caller_each_run_at_once(house: House) -> None:
-    outputs = house.batcher.run_at_once({"x": np.array([[1.0], [2.0]])}, 0.25)
+def test_rows_of_several_callers_run_at_once(house: House) -> None:
+    outputs = house.batcher.run_at_once({"x": np.array([[1.0], [2.0], [3.0]])}, [1, 2], 0.25)
     assert outputs is not None
-    assert outputs["y"].tolist() == [[2.0], [4.0]]
-    assert house.batches == [(2, 0.25, pytest.approx(CHEAP), 2)]
+    assert outputs["y"].tolist() == [[2.0], [4.0], [6.0]]
+    assert house.batches == [(3, 0.25, pytest.approx(CHEAP), 2)]
     assert house.events == ["hold", "release"]
 
 
@@ -581,27 +581,27 @@ def test_rows_that_submit_would_not_run_together_at_once_are_left_to_it(settings
     house.executor.work()
     house.loop.settle()
     house.runs.clear()
-    assert house.batcher.run_at_once({"x": np.ones((rows, 1))}, 0.0) is None
+    assert house.batcher.run_at_once({"x": np.ones((rows, 1))}, [rows], 0.0) is None
     assert house.runs == []
 
 
 def test_nothing_runs_at_once_where_it_is_dear_or_unknown() -> None:
     for house in (dear_house(), House().build()):
-        assert house.batcher.run_at_once({"x": np.ones((1, 1))}, 0.0) is None
+        assert house.batcher.run_at_once({"x": np.ones((1, 1))}, [1], 0.0) is None
         assert house.runs == []
 
 
 def test_nothing_runs_at_once_before_those_who_wait(house: House) -> None:
     caller = house.ask(1.0)
-    assert house.batcher.run_at_once({"x": np.array([[2.0]])}, 0.0) is None
+    assert house.batcher.run_at_once({"x": np.array([[2.0]])}, [1], 0.0) is None
     house.loop.settle()
     assert caller.answer() == [2.0]
-    assert house.batcher.run_at_once({"x": np.array([[2.0]])}, 0.0) is not None
+    assert house.batcher.run_at_once({"x": np.array([[2.0]])}, [1], 0.0) is not None
 
 
 def test_run_at_once_that_fails_is_left_to_submit_for_each(house: House) -> None:
     house.poison = 2.0
-    assert house.batcher.run_at_once({"x": np.array([[1.0], [2.0]])}, 0.0) is None
+    assert house.batcher.run_at_once({"x": np.array([[1.0], [2.0]])}, [1, 1], 0.0) is None
     assert house.events == ["hold", "release"]
     assert house.batches == []
     callers = [house.ask(1.0), house.ask(2.0)]
@@ -612,5 +612,24 @@ def test_run_at_once_that_fails_is_left_to_submit_for_each(house: House) -> None
 
 def test_nothing_runs_at_once_on_a_version_that_is_gone(house: House) -> None:
     house.is_open = False
-    assert house.batcher.run_at_once({"x": np.ones((1, 1))}, 0.0) is None
+    assert house.batcher.run_at_once({"x": np.ones((1, 1))}, [1], 0.0) is None
     assert (house.runs, house.events) == ([], ["hold"])
+
+
+def test_rows_run_at_once_in_batches_that_cut_no_request(house: House) -> None:
+    rows = np.arange(9.0)[:, np.newaxis]
+    outputs = house.batcher.run_at_once({"x": rows}, [1, 2, 3, 1, 2], 0.0)
+    assert outputs is not None
+    assert outputs["y"].tolist() == (rows * 2).tolist()
+    assert house.rows_run() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0, 6.0], [7.0, 8.0]]
+    assert [(figures[0], figures[3]) for figures in house.batches] == [(3, 2), (4, 2), (2, 1)]
+
+
+def test_rows_that_together_would_hold_up_the_loop_are_left_to_submit(house: House) -> None:
+    house.seconds = LOOP_SECONDS * 0.9
+    for _ in range(8):
+        house.ask(1.0)
+        house.loop.settle()
+    house.runs.clear()
+    assert house.batcher.run_at_once({"x": np.ones((4, 1))}, [1] * 4, 0.0) is None
+    assert house.runs == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,11 @@ def test_each_body_is_that_of_its_row_alone(dtype: str, data: st.DataObject) -> 
     if data.draw(st.booleans()):
         values = np.asfortranarray(values)
     writer = encoder(dtype, shape[1])
-    bodies = writer.encode_each({"y": values})
+    cuts = sorted(data.draw(st.sets(st.integers(1, max(1, shape[0] - 1)))) - {shape[0]})
+    ends = [0, *cuts, shape[0]]
+    bodies = writer.encode_each({"y": values}, [end - start for start, end in pairwise(ends)])
     if np.isfinite(values.astype(np.float64)).all():
-        assert bodies == [writer.encode({"y": values[row : row + 1]}, labels=False) for row in range(shape[0])]
+        assert bodies == [writer.encode({"y": values[start:end]}, labels=False) for start, end in pairwise(ends)]
     else:
         assert bodies is None
 
@@ -48,4 +51,4 @@ def test_each_body_is_that_of_its_row_alone(dtype: str, data: st.DataObject) -> 
     ],
 )
 def test_other_answers_are_not_written_together(writer: AnswerEncoder, outputs: dict[str, Any]) -> None:
-    assert writer.encode_each(outputs) is None
+    assert writer.encode_each(outputs, [1] * len(outputs["y"])) is None

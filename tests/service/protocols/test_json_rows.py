@@ -188,7 +188,15 @@ PIECES = [
 
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(
-    st.lists(st.one_of(st.just(["1", ",", "2"]), st.lists(st.sampled_from(PIECES), max_size=6)), min_size=1), st.data()
+    st.lists(
+        st.one_of(
+            st.just(["1", ",", "2"]),
+            st.just(["1", ",", "2", "],[", "3", ",", "4"]),
+            st.lists(st.sampled_from(PIECES), max_size=6),
+        ),
+        min_size=1,
+    ),
+    st.data(),
 )
 def test_bodies_decoded_together_are_what_each_is_alone(rows: list[list[str]], data: st.DataObject) -> None:
     spec = TensorSpec(
@@ -199,25 +207,27 @@ def test_bodies_decoded_together_are_what_each_is_alone(rows: list[list[str]], d
     bodies = [f"{opening}{''.join(row)}]]}}".encode() for row in rows]
     together = decoder.decode_together(bodies)
     if together is not None:
-        alone = np.concatenate([decoder.decode(body)["x"] for body in bodies])
-        np.testing.assert_array_equal(together["x"], alone, strict=True)
-        assert len(alone) == len(bodies)
+        inputs, counts = together
+        alone = [decoder.decode(body)["x"] for body in bodies]
+        np.testing.assert_array_equal(inputs["x"], np.concatenate(alone), strict=True)
+        assert counts == [len(each) for each in alone]
     elif spec.dtype != "bool":
         assert rows != [["1", ",", "2"]] * len(rows)
 
 
 @pytest.mark.parametrize(
-    "rows", [['1,{"x":2', '"y":3},4'], ['1,"', '",2'], ["1,[2", "3],4"], ["1", "2,3,4"], ["1,2", "", ""]]
+    "rows",
+    [
+        ['1,{"x":2', '"y":3},4'],
+        ['1,"', '",2'],
+        ["1,[2", "3],4"],
+        ["1", "2,3,4"],
+        ["1,2", "", ""],
+        ["1,2],[3", "4"],
+        ["1],[2", "3,4"],
+    ],
 )
 def test_bodies_that_are_whole_only_together_are_not_decoded_together(rows: list[str]) -> None:
     spec = TensorSpec(name="x", dtype="float32", shape=(None, 2))
     decoder = RowsDecoder(Signature(inputs=(spec,), outputs=(spec,)))
     assert decoder.decode_together([f'{{"instances":[[{row}]]}}'.encode() for row in rows]) is None
-
-
-def test_large_bodies_are_not_decoded_together() -> None:
-    spec = TensorSpec(name="x", dtype="float32", shape=(None, 2))
-    decoder = RowsDecoder(Signature(inputs=(spec,), outputs=(spec,)))
-    body = b'{"instances":[[1,2]]}'
-    assert decoder.decode_together([body] * (LARGE_BODY_BYTES // len(body))) is not None
-    assert decoder.decode_together([body] * (LARGE_BODY_BYTES // len(body) + 1)) is None
