@@ -25,13 +25,14 @@ from service.protocols.request_body import read_body
 router = APIRouter()
 
 
-def engine_of(request: Request) -> Engine:
+# FastAPI calls what is no coroutine in a thread, which takes longer than all else that it does for a request.
+async def engine_of(request: Request) -> Engine:
     """The engine that `create_app` put there."""
     engine: Engine = request.app.state.engine
     return engine
 
 
-def predictor_of(request: Request) -> Predictor:
+async def predictor_of(request: Request) -> Predictor:
     """The predictor that `create_app` put there."""
     predictor: Predictor = request.app.state.predictor
     return predictor

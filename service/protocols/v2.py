@@ -44,13 +44,13 @@ _VERSION = _MODEL + "/versions/{version}"
 router = APIRouter(include_in_schema=False)
 
 
-def engine_of(request: Request) -> Engine:
+async def engine_of(request: Request) -> Engine:
     """The engine that `create_app` put there."""
     engine: Engine = request.app.state.engine
     return engine
 
 
-def statistics_of(request: Request) -> Statistics:
+async def statistics_of(request: Request) -> Statistics:
     """The statistics that `create_app` put there."""
     statistics: Statistics = request.app.state.statistics
     return statistics

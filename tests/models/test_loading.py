@@ -267,7 +267,7 @@ def test_traced_and_eager_answers_agree() -> None:
     model = model_with(keras.Sequential([layers.Dense(8, activation="gelu"), layers.LayerNorm(), layers.Dense(3)]))
     signature = signature_of(model)
     (wanted,), (got,) = eager(model, signature)({"x": ROWS}).values(), traced(model, signature)({"x": ROWS}).values()
-    np.testing.assert_allclose(got, wanted, atol=1e-6)  # the order of float32 sums
+    np.testing.assert_allclose(got, wanted, atol=1e-5)  # the order of float32 sums
 
 
 def test_inference_leaves_dropout_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 
@@ -31,14 +32,14 @@ def impatient(store: ArtifactStore, request: pytest.FixtureRequest) -> Iterator[
         yield door
 
 
-@pytest.mark.parametrize("sent", [b"", b"POST", post_head(21), post_head(21) + BODY[:5], post(BODY), LIVE])
-def test_client_who_sends_nothing_more_is_let_go(impatient: Door, sent: bytes) -> None:
-    with impatient.connect() as wire:
-        if sent in {post(BODY), LIVE}:
-            assert wire.send(sent).answer().startswith(b"HTTP/1.1 200")
-        else:
-            wire.send(sent)
-        assert wire.is_at_end()
+def test_client_who_sends_nothing_more_is_let_go(impatient: Door) -> None:
+    with contextlib.ExitStack() as stack:
+        wires = []
+        for sent in (b"", b"POST", post_head(21), post_head(21) + BODY[:5], post(BODY), LIVE):
+            wires.append(stack.enter_context(impatient.connect()))
+            wires[-1].send(sent)
+        assert [wire.answer()[:12] for wire in wires[-2:]] == [b"HTTP/1.1 200"] * 2
+        assert all(wire.is_at_end() for wire in wires)
 
 
 def test_answer_may_take_longer_than_a_client_may(impatient: Door) -> None:
@@ -58,22 +59,24 @@ def test_client_who_does_not_read_is_read_no_more_and_let_go(impatient: Door) ->
         wire.send(requests)
 
 
-@pytest.mark.parametrize("step", [100, 100_000])
-@pytest.mark.parametrize("request_", [LIVE, post(BODY)])
-def test_head_that_is_too_long_is_431(impatient: Door, request_: bytes, step: int) -> None:
-    line, rest = request_.split(b"\r\n", 1)
-    request = line + b"\r\nX-Long: " + b"x" * 2000 + b"\r\n" + rest
-    with impatient.connect() as wire:
-        for start in range(0, len(request) if step > 2000 else 2000, step):
-            wire.send(request[start : start + step])
-        if step < 2000:
-            wire.send(b"x" * 3000)
-        answer = wire.answer()
-        assert wire.is_at_end()
-    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
-        "error": "The head of a request may have at most 2000 bytes. Send fewer headers."
-    }
+def test_head_that_is_too_long_is_431(impatient: Door) -> None:
+    with contextlib.ExitStack() as stack:
+        wires = []
+        for request in (LIVE, post(BODY)):
+            line, rest = request.split(b"\r\n", 1)
+            whole = line + b"\r\nX-Long: " + b"x" * 2000 + b"\r\n" + rest
+            endless = line + b"\r\nX-Long: " + b"x" * 5000
+            for sent, step in ((whole, len(whole)), (endless, 100)):
+                wires.append(stack.enter_context(impatient.connect()))
+                for start in range(0, len(sent), step):
+                    wires[-1].send(sent[start : start + step])
+        for wire in wires:
+            answer = wire.answer()
+            assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
+                "error": "The head of a request may have at most 2000 bytes. Send fewer headers."
+            }
+        assert all(wire.is_at_end() for wire in wires)
 
 
 def test_head_that_comes_in_two_parts_is_counted_whole(impatient: Door) -> None:
