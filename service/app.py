@@ -24,6 +24,7 @@ from service.observer import Observer, Observing
 from service.protocols import native, tfs, v2, v2_repository
 from service.protocols.answers import example as example_of
 from service.protocols.predict import Predictor
+from service.protocols.v2_together import TensorPlans
 from service.repository import ModelRepository
 from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
@@ -86,7 +87,8 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
         app.state.grpc = await _start_grpc(settings, engine, statistics) if settings.grpc_port else None
         async with share.kept_up_to_date() if share else nullcontext():
             # Which uvicorn hands to each of its connections.
-            yield {"predictor": app.state.predictor, "observing": observing, "turn": Turn(app.state.predictor)}
+            turn = Turn(app.state.predictor, TensorPlans(engine, metrics, statistics))
+            yield {"predictor": app.state.predictor, "observing": observing, "turn": turn}
         if app.state.grpc:
             await app.state.grpc.stop()
         await engine.stop()

@@ -28,18 +28,18 @@ from service.lane_request import Answer, Head, Heads, Request
 from service.observer import Observing
 from service.protocols.bodies import kind_of_answer
 from service.protocols.json_rows import LARGE_BODY_BYTES
-from service.protocols.predict import JSON, TIMEOUT_HEADER, Predictor, parse_url, timeout_seconds
+from service.protocols.predict import JSON, TIMEOUT_HEADER, Predictor, PredictPlan, parse_url, timeout_seconds
 from service.turn import Turn
 
 _MOST_AT_ONCE = 64
 _MEDIA_TYPE = JSON.encode()
-_TIMEOUT = TIMEOUT_HEADER.lower().encode()
-_ID = b"x-request-id"
-_LINES = b"content-length: %d\r\ncontent-type: application/json\r\nx-request-id: %b\r\n"
-_ALLOWED = frozenset({b"content-length", b"content-type", _TIMEOUT, _ID})
+TIMEOUT = TIMEOUT_HEADER.lower().encode()
+ID = b"x-request-id"
+_LINES = b"content-length: %d\r\ncontent-type: %b\r\nx-request-id: %b\r\n"
+_ALLOWED = frozenset({b"content-length", b"content-type", TIMEOUT, ID})
 _ACCEPT, _ANYTHING = b"accept", b"*/*"
-_DECLINED = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
-_READ = _ALLOWED | _DECLINED | {_ACCEPT}
+DECLINED = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
+_READ = _ALLOWED | DECLINED | {_ACCEPT}
 _HEADS = Heads()
 
 
@@ -90,6 +90,7 @@ class FastLane(Connection):
         """Decides which way the request goes."""
         self.end_head()
         request = self._enter()
+        self._unknown_head = None  # what follows in this chunk has another
         if request is None:
             self._leave_to_uvicorn()
             return
@@ -139,7 +140,7 @@ class FastLane(Connection):
             if isinstance(result, BaseException):
                 raise result
             plan = request.plan
-            assert plan is not None  # noqa: S101 - what has been queued has been decoded
+            assert isinstance(plan, PredictPlan)  # noqa: S101 - what has been queued has been decoded
             encoder = plan.encoder_for(result)
             began = perf_counter()
             body = encoder.encode(result.outputs, labels=request.head.labels)
@@ -160,7 +161,7 @@ class FastLane(Connection):
         found: dict[bytes, bytes] = {}
         for name, value in self.headers:
             if name in _READ:
-                if name in found or name in _DECLINED:
+                if name in found or name in DECLINED:
                     return None
                 found[name] = value
         media_type = found.get(b"content-type", _MEDIA_TYPE)
@@ -170,12 +171,11 @@ class FastLane(Connection):
         takes_json = accept in {_ANYTHING, _MEDIA_TYPE} or kind_of_answer(accept.decode("latin-1")) is None
         if not (is_json and takes_json) or length > self._longest_body or self.is_closing_soon:
             return None
-        timeout = found[_TIMEOUT].decode("latin-1") if _TIMEOUT in found else None
+        timeout = found[TIMEOUT].decode("latin-1") if TIMEOUT in found else None
         head = Head(self.url, *asked, timeout, length, parser.should_keep_alive())
-        if self._unknown_head is not None and _ID not in found and head.keep_alive:
+        if self._unknown_head is not None and ID not in found and head.keep_alive:
             _HEADS.add(self._unknown_head, head)
-        self._unknown_head = None  # what follows in this chunk has another
-        return Request(self, head, self._observing.request_ids.choose(found.get(_ID)))
+        return Request(self, head, self._observing.request_ids.choose(found.get(ID)))
 
     def _is_free(self) -> bool:
         """Whether a request need not wait for the application to answer an earlier one."""
@@ -268,7 +268,7 @@ class FastLane(Connection):
         self.end_answer()
 
     def _write(self, request: Request) -> None:
-        status, head, body = request.answer  # type: ignore[misc] # `_advance` has seen that there is one
+        status, head, body, media_type = request.answer  # type: ignore[misc] # `_advance` has seen that there is one
         if (status != 200 or self._observing.access_log) and self._observing.has_line(status):
             request.log(self._observing, status)
         headers = self.server_state.default_headers
@@ -278,7 +278,7 @@ class FastLane(Connection):
             self._says_close = CLOSE in headers
         is_last = self._says_close or not request.keep_alive
         end = b"connection: close\r\n\r\n" if is_last and not self._says_close else b"\r\n"
-        lines = _LINES % (len(body), request.request_id)
+        lines = _LINES % (len(body), media_type, request.request_id)
         self.transport.write(b"".join((STATUS_LINE[status], self._default_lines, head, lines, end, body)))
         request.response_complete = True
         self.server_state.total_requests += 1
@@ -293,7 +293,7 @@ class FastLane(Connection):
                 request.leave()
                 if request.plan is None:  # it has waited for the turn
                     with suppress(ServiceError):
-                        request.plan = self._predictor.plan(request.head.target)  # type: ignore[union-attr]
+                        request.plan = self._turn.plan(request)
                 request.count(self._observing, CLIENT_LEFT)
         self._lane.clear()
         self._arriving = None

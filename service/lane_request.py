@@ -11,8 +11,9 @@ from service.errors import UNFORESEEN, ServiceError, error_body, log_error
 from service.exchange import Exchange
 from service.inference import InferenceResponse
 from service.logs import request_id
+from service.metrics import RequestMetrics
 from service.observer import Observing
-from service.protocols.predict import PROTOCOL, PredictPlan, Target
+from service.protocols.predict import PROTOCOL, Target, Together
 from service.tickets import Ticket
 
 _log = logging.getLogger("uvicorn.error")  # where its own connections write that the application failed
@@ -31,8 +32,30 @@ class Lane(Protocol):
         """Is told of what is to be written."""
 
 
+class Plan(Protocol):
+    """What the version that answers a request needs for it."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+
+    @property
+    def version(self) -> int:
+        """Of the model."""
+
+    @property
+    def counts(self) -> RequestMetrics:
+        """Where it is counted."""
+
+    def answer_together(self, bodies: list[bytes | bytearray], received: float) -> Together | None:
+        """The answers to several requests, if they could be answered together."""
+
+
 class Head(NamedTuple):
-    """What the head of a request for the lane says; `length` is that of the body."""
+    """What the head of a request for the lane says; `length` is that of the body.
+
+    `json_length` is that of the JSON before the tensors of a binary request, and None in all others.
+    """
 
     url: bytes
     target: Target
@@ -40,6 +63,7 @@ class Head(NamedTuple):
     timeout: str | None
     length: int
     keep_alive: bool
+    json_length: int | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -74,10 +98,14 @@ class Answer(NamedTuple):
     status: int
     head: bytes
     body: bytes
+    media_type: bytes = b"application/json"
 
 
 class Request:
-    """A request in the lane. uvicorn's code takes it for one of its own cycles, of which it has the attributes."""
+    """A request in the lane. uvicorn's code takes it for one of its own cycles, of which it has the attributes.
+
+    Of a binary request `raw` is all that came, `json` the JSON, and `body` the tensors.
+    """
 
     message_event = asyncio.Event()  # uvicorn sets it when the client leaves; nobody waits for it here
     has_arrived = False
@@ -86,8 +114,9 @@ class Request:
     is_last = False
     disconnected = False
     response_complete = False
+    raw = json = b""
     body: bytes | bytearray = b""
-    plan: PredictPlan | None = None
+    plan: Plan | None = None
     ticket: Ticket[InferenceResponse] | None = None
     answer: Answer | None = None
     received = decoded = 0.0

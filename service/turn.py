@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from service.lane_request import Answer, Request
+from service.lane_request import Answer, Plan, Request
 from service.protocols.predict import Predictor
+from service.protocols.v2_together import TensorPlans
 
 _log = logging.getLogger(__name__)
 _MOST_BYTES = 2**16  # after which others have a turn
@@ -20,8 +21,9 @@ _MOST_BYTES = 2**16  # after which others have a turn
 class Turn:
     """Collects requests of all connections until the event loop has handed out what came in. Belongs to that loop."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, tensor_plans: TensorPlans) -> None:
         self._predictor = predictor
+        self._tensor_plans = tensor_plans
         self._requests: list[Request] = []
 
     def add(self, request: Request) -> None:
@@ -30,12 +32,24 @@ class Turn:
             asyncio.get_running_loop().call_soon(self._end)
         self._requests.append(request)
 
+    def plan(self, request: Request) -> Plan | None:
+        """That of the version which answers a request; None where it cannot be answered together with others.
+
+        Raises:
+            ServiceError: there is none.
+        """
+        target = request.head.target
+        if request.head.json_length is None:
+            return self._predictor.plan(target)
+        return self._tensor_plans.plan(target, request.json)
+
     def _end(self) -> None:
-        url, size = self._requests[0].head.url, 0
+        first, size = self._requests[0], 0
         alike: list[Request] = []
         later: list[Request] = []
         for request in self._requests:
-            fits = size < _MOST_BYTES and request.head.url == url
+            is_alike = request.head.url == first.head.url and request.json == first.json
+            fits = is_alike and size < _MOST_BYTES
             (alike if fits else later).append(request)
             size += len(request.body) if fits else 0
         self._requests = later
@@ -49,16 +63,16 @@ class Turn:
     def _answer(self, requests: list[Request]) -> bool:
         """Whether they could be answered together."""
         try:
-            plan = self._predictor.plan(requests[0].head.target)
-            answers = plan.answer_together([request.body for request in requests], requests[0].received)
+            plan = self.plan(requests[0])
+            bodies, received = [request.body for request in requests], requests[0].received
+            answers = plan.answer_together(bodies, received) if plan else None
         except Exception:  # each of them will get it again, and tell its caller
             _log.debug("Requests that came together go each its own way.", exc_info=True)
             return False
-        if answers is None:
+        if plan is None or answers is None:
             return False
-        head = plan.encoder.head
         for request, body, rows in zip(requests, answers.bodies, answers.rows, strict=True):
             request.plan, request.rows = plan, rows
             plan.counts.succeeded((answers.ended - request.received, answers.decode_seconds, answers.encode_seconds))
-            request.connection.take(request, Answer(200, head, body))
+            request.connection.take(request, Answer(200, answers.head, body, answers.media_type))
         return True

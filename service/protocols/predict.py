@@ -22,6 +22,7 @@ from service.tickets import Ticket
 
 PROTOCOL = "native"
 JSON = "application/json"
+_MEDIA_TYPE = JSON.encode()
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 _LONGEST_TIMEOUT_MS = 10**9
 _LONGEST_URL = 300
@@ -51,13 +52,18 @@ def parse_url(url: bytes) -> Url | None:
 
 
 class Together(NamedTuple):
-    """The bodies that answer several requests, and their rows; when they were ready, and what each has cost."""
+    """The bodies that answer several requests, and their rows; when they were ready, and what each has cost.
+
+    `head` is the lines of HTTP, and `media_type` the type, that each of the answers has.
+    """
 
     bodies: list[bytes]
     rows: list[int]
     ended: float
     decode_seconds: float
     encode_seconds: float
+    head: bytes
+    media_type: bytes
 
 
 class PredictPlan:
@@ -159,7 +165,8 @@ class PredictPlan:
         ended = perf_counter()
         if answers is None or len(answers) != len(bodies):
             return None
-        return Together(answers, counts, ended, (decoded - began) / len(bodies), (ended - answered) / len(bodies))
+        decode, encode = (decoded - began) / len(bodies), (ended - answered) / len(bodies)
+        return Together(answers, counts, ended, decode, encode, self.encoder.head, _MEDIA_TYPE)
 
     def encoder_for(self, response: InferenceResponse) -> AnswerEncoder:
         """The encoder of the version that answered, which may have replaced this one meanwhile."""

@@ -6,7 +6,6 @@ import asyncio
 import time
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
 from models.manifest import Tensors
@@ -20,17 +19,17 @@ from service.protocols.hanging_up import ends_with_caller
 from service.protocols.tensors import describe
 from service.protocols.v2_body import Body, answer, read_body
 from service.protocols.v2_infer import (
-    OutputTensor,
     check_outputs,
     choose_outputs,
     decode_inputs,
+    dump,
+    encode_outputs,
     infer,
     raw_input,
     split_binary,
     version_number,
 )
 from service.protocols.v2_request import InferMessage, parse_message, read_json
-from service.protocols.v2_tensors import to_bytes, to_json
 from service.statistics import Statistics
 from service.version import VERSION
 
@@ -172,7 +171,7 @@ async def _infer(request: Request, engine: Engine, metadata: ModelMetadata, body
     head: dict[str, Any] = {"model_name": response.model, "model_version": str(response.version)}
     if message.id is not None:
         head["id"] = message.id
-    json, tensors = _encode(head, outputs)
+    json, tensors = encode_outputs(head, outputs)
     exchange.encode = time.perf_counter() - began
     return await answer(request, json, tensors)
 
@@ -193,28 +192,8 @@ def _decode(metadata: ModelMetadata, body: Body) -> tuple[InferMessage, Tensors]
     return message, decode_inputs(metadata.signature, message.inputs, pieces)
 
 
-def _encode(head: dict[str, Any], outputs: list[OutputTensor]) -> tuple[bytes, list[bytes | memoryview] | None]:
-    """The JSON, and the raw tensors behind it; None where no output is to be raw."""
-    described = []
-    tensors: list[bytes | memoryview] = []
-    for output in outputs:
-        content = output.describe()
-        if output.is_binary:
-            tensors.append(to_bytes(output.dtype, output.values))
-            content["parameters"] = {"binary_data_size": len(tensors[-1])}
-        else:
-            content["data"] = to_json(output.name, output.dtype, output.values)
-        described.append(content)
-    json = _dump({**head, "outputs": described})
-    return json, tensors if any(output.is_binary for output in outputs) else None
-
-
 def _json(content: Any) -> Response:
-    return Response(_dump(content), media_type="application/json")
-
-
-def _dump(content: Any) -> bytes:
-    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(dump(content), media_type="application/json")
 
 
 async def json_object(request: Request) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 
 from models.manifest import DType, Signature, Tensors
 from service.engine import Engine
@@ -20,7 +21,7 @@ from service.metadata import ModelMetadata
 from service.protocols.datatypes import OF_DTYPE
 from service.protocols.tensors import describe
 from service.protocols.v2_request import InferMessage, InputTensor, OutputChoice
-from service.protocols.v2_tensors import check_datatype, from_bytes, from_json
+from service.protocols.v2_tensors import check_datatype, from_bytes, from_json, to_bytes, to_json
 
 
 class OutputTensor(NamedTuple):
@@ -152,6 +153,27 @@ def choose_outputs(response: InferenceResponse, choices: Sequence[OutputChoice])
         else OutputTensor(item.name, dtypes[item.name], response.outputs[item.name], item.is_binary)
         for item in choices
     ]
+
+
+def encode_outputs(head: dict[str, Any], outputs: list[OutputTensor]) -> tuple[bytes, list[bytes | memoryview] | None]:
+    """The JSON, and the raw tensors behind it; None where no output is to be raw."""
+    described = []
+    tensors: list[bytes | memoryview] = []
+    for output in outputs:
+        content = output.describe()
+        if output.is_binary:
+            tensors.append(to_bytes(output.dtype, output.values))
+            content["parameters"] = {"binary_data_size": len(tensors[-1])}
+        else:
+            content["data"] = to_json(output.name, output.dtype, output.values)
+        described.append(content)
+    json = dump({**head, "outputs": described})
+    return json, tensors if any(output.is_binary for output in outputs) else None
+
+
+def dump(content: Any) -> bytes:
+    """JSON of Python's values and NumPy's arrays."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _best(response: InferenceResponse, choice: OutputChoice) -> np.ndarray:

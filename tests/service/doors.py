@@ -137,7 +137,7 @@ class Wire:
         head, dates = re.subn(rb"\r\ndate: [^\r]*GMT", b"", head)
         assert dates == 1 or head.startswith((b"HTTP/1.1 100", b"HTTP/1.1 431"))
         head = re.sub(rb"\r\nx-request-id: [0-9a-f]{12}-[0-9a-f]+\r\n", b"\r\nx-request-id: made\r\n", head)
-        length = re.search(rb"content-length: (\d+)", head)
+        length = re.search(rb"\r\ncontent-length: (\d+)", head)
         return head + (self.file.read(int(length[1])) if length and has_body else b"")
 
     def is_at_end(self) -> bool:

@@ -20,7 +20,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from models.store import ArtifactStore
 from service.inference import InferenceResponse
 from service.lane_request import Answer, Head, Request
-from service.protocols.predict import Predictor, Target
+from service.metrics import Metrics
+from service.protocols.predict import Target
+from service.protocols.v2_together import TensorPlans
+from service.statistics import Statistics
 from service.turn import Turn
 from tests.service.doors import Door, opened
 from tests.service.fakes import MODELS, publish_fake
@@ -389,8 +392,8 @@ def test_who_has_left_before_the_end_of_the_turn_does_not_reach_the_runtime(stor
     publish_fake(store, batch_safe=True)
     lines = [Line() for _ in range(3)]
 
-    async def let_one_leave(predictor: Predictor) -> None:
-        turn = Turn(predictor)
+    async def let_one_leave(door: Door) -> None:
+        turn = Turn(door.predictor, TensorPlans(door.engine, Metrics(), Statistics()))
         for line in lines:
             request = Request(line, Head(b"/predict", Target(), False, None, len(BODY), True), b"id")
             request.body = BODY
@@ -404,7 +407,7 @@ def test_who_has_left_before_the_end_of_the_turn_does_not_reach_the_runtime(stor
             wire.send(post(BODY)).answer()
         sizes = door.runtimes.loaded[0].batch_sizes
         sizes.clear()
-        door.in_loop(let_one_leave(door.predictor))
+        door.in_loop(let_one_leave(door))
         assert sizes == [2]
     assert [len(line.told) for line in lines] == [1, 0, 1]
 
