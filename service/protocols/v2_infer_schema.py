@@ -93,7 +93,8 @@ def bodies(signature: Signature) -> Bodies:
     """What an inference takes and gives of one model, as JSON."""
     inputs = [_input(spec) for spec in signature.inputs]
     outputs = [output for spec in signature.outputs for output in _outputs(spec)]
-    names = {"type": "string", "enum": [spec.name for spec in signature.outputs]}
+    # No enum: generators of clients make names of its values, and fail where `A` and `a` are two outputs.
+    names = one_of([_only(spec.name) for spec in signature.outputs])
     choice = record({"name": names, "parameters": _OUTPUT_PARAMETERS}, optional=["parameters"])
     request: dict[str, Schema] = {
         "id": {"type": "string"},

@@ -47,7 +47,7 @@ def asked(client: Any, model: str, verb: str, body: Any) -> Any:
 
 
 @pytest.mark.parametrize(("verb", "word"), PROTOCOLS)
-@pytest.mark.parametrize("model", ["classify", "combine", "ids", "words"])
+@pytest.mark.parametrize("model", ["alike", "classify", "combine", "grades", "ids", "words"])
 def test_golden_row_gets_its_golden_answer(
     client: Any, schemas: dict[str, Any], model: str, verb: str, word: str
 ) -> None:

@@ -37,7 +37,17 @@ def grpc_port() -> int:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, grpc_port: int) -> Iterator[ServerProcess]:
     store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
-    for kind in ("scale", "classify", "combine", "words", "counts", "ids", *[f"scalar-{dtype}" for dtype in DTYPES]):
+    for kind in (
+        "alike",
+        "grades",
+        "scale",
+        "classify",
+        "combine",
+        "words",
+        "counts",
+        "ids",
+        *[f"scalar-{dtype}" for dtype in DTYPES],
+    ):
         publish_fake(store, kind, kind)
     server = ServerProcess(FAKE, "--artifacts", str(store.root), "--control-api", "--grpc-port", str(grpc_port))
     server.wait_ready()

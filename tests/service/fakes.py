@@ -133,6 +133,19 @@ MODELS = {
         },
         _fill,
     ),
+    "alike": FakeModel(
+        Signature(
+            inputs=(spec("a b", "float32"), spec("a_b", "int8"), spec("class", "bool")),
+            outputs=(spec("A", "float32"), spec("a", "int8")),
+        ),
+        {"a b": np.array([1.5], np.float32), "a_b": np.array([2], np.int8), "class": np.array([True])},
+        lambda inputs, factor: {"A": inputs["a b"], "a": inputs["a_b"]},
+    ),
+    "grades": FakeModel(
+        Signature(inputs=(spec("x", "float32", 2),), outputs=(spec("p", "float32", 2),), labels=("A", "a")),
+        {"x": np.array([[0.25, 0.75]], np.float32)},
+        lambda inputs, factor: {"p": inputs["x"]},
+    ),
     "broken": FakeModel(
         Signature(inputs=(spec("x", "float32", 2),), outputs=(spec("y", "float32", 2),)),
         {"x": np.ones((1, 2), np.float32)},

@@ -18,7 +18,7 @@ from tests.service.waiting import wait_until
 Serve = Callable[..., TestClient]
 Document = dict[str, Any]
 
-KINDS = ["classify", "counts", "gaps", "ids", "image_bytes", "images", "words", "echo-float16"]
+KINDS = ["alike", "classify", "counts", "gaps", "ids", "image_bytes", "images", "words", "echo-float16"]
 
 
 def document_of(client: TestClient) -> Document:
