@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,12 @@ from models.golden import Golden
 from models.store import ArtifactStore
 from service import errors, metrics_page
 from service.engine import Engine
-from service.errors import ServiceError
 from service.exchange import RequestIds
 from service.limits import Limits, RequestLimits
 from service.metrics import Metrics
 from service.observer import Observer, Observing
+from service.openapi import Document
 from service.protocols import native, tfs, v2, v2_repository
-from service.protocols.answers import example as example_of
 from service.protocols.predict import Predictor
 from service.protocols.v2_together import TensorPlans
 from service.repository import ModelRepository
@@ -31,6 +29,7 @@ from service.runtimes.selection import Selection, choose
 from service.settings import Settings
 from service.statistics import Statistics
 from service.turn import Turn
+from service.version import VERSION
 from service.versions import LoadRuntime
 from service.worker import Worker
 
@@ -94,15 +93,16 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
         await engine.stop()
 
     # /docs brings its own scripts, so the page needs no internet and no third party learns of its use.
-    app = FastAPIOffline(title="Layerserve", description=_DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(title="Layerserve", version=VERSION, description=_DESCRIPTION, lifespan=lifespan)
     app.state.settings, app.state.statistics = settings, statistics
     app.state.snapshot = share.of_all_workers if share else metrics.snapshot
     for part in (native, v2, v2_repository, tfs, metrics_page):
         app.include_router(part.router)
+    app.include_router(v2_repository.control_router, include_in_schema=settings.control_api)
     errors.install(app)
     inner = app.build_middleware_stack
     app.build_middleware_stack = lambda: Observer(inner(), observing)  # type: ignore[method-assign] # outside of all else
-    app.openapi = _with_examples(app, app.openapi)  # type: ignore[method-assign] # FastAPI's documented way
+    app.openapi = Document(app)  # type: ignore[method-assign] # FastAPI's documented way
     return app
 
 
@@ -126,30 +126,3 @@ async def _start_grpc(settings: Settings, engine: Engine, statistics: Statistics
     server = GrpcServer(settings, engine, doors)
     await server.start()
     return server
-
-
-def _with_examples(app: FastAPI, openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Adds a golden row of the default model to the document, so that /docs can send a request that works."""
-
-    def document() -> dict[str, Any]:
-        bare = openapi()
-        try:
-            metadata = app.state.engine.metadata()
-        except (AttributeError, ServiceError):  # not started, nothing loaded, or several models
-            return bare
-        filled = copy.deepcopy(bare)
-        example = example_of(metadata)
-        values = {"name": metadata.name, "version": str(metadata.version)}
-        answers = {"/predict": example["response"], ":predict": {"predictions": example["response"]["predictions"]}}
-        for path, operations in filled["paths"].items():
-            answer = answers.get(path[-len("/predict") :])
-            for operation in operations.values():
-                for parameter in operation.get("parameters", []):
-                    if parameter["name"] in values:
-                        parameter["example"] = values[parameter["name"]]
-                if answer is not None:
-                    operation["requestBody"]["content"]["application/json"]["example"] = example["request"]
-                    operation["responses"]["200"]["content"]["application/json"]["example"] = answer
-        return filled
-
-    return document

@@ -79,10 +79,15 @@ def check_labels(name: str, signature: Signature) -> tuple[str, ...]:
     Raises:
         InvalidRequest: the model `name` is none.
     """
-    labels = signature.labels
-    if labels is None or [spec.shape for spec in signature.outputs] != [(None, len(labels))]:
+    if signature.labels is None or not has_labels(signature):
         raise InvalidRequest(f"`{name}` is no classifier with labels. Ask without ?labels=true.")
-    return labels
+    return signature.labels
+
+
+def has_labels(signature: Signature) -> bool:
+    """Whether it is that of a classifier, with a label for each value of its one output."""
+    labels = signature.labels
+    return labels is not None and [spec.shape for spec in signature.outputs] == [(None, len(labels))]
 
 
 def answer_tensors(response: InferenceResponse, *, labels: bool) -> Tensors:

@@ -7,7 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from models.manifest import Signature
+from service.metadata import ModelMetadata
+from service.protocols.answers import example, has_labels
 from service.protocols.bodies import KINDS
+from service.protocols.tensor_schema import Bodies, Examples, Schema, one_of, record, reference, rows, value
 
 
 class PredictRequest(BaseModel):
@@ -101,8 +104,13 @@ def _error(description: str) -> dict[str, Any]:
     return {"model": ErrorResponse, "description": description}
 
 
+_LABELS_SHOWN = 20
+
 # Keeps FastAPI from documenting a 422 in a form of its own; a parameter that is not of its type is a 400 here.
 _ANY_OTHER = {"default": _error("Any other error, in the same form.")}
+
+REQUESTS = {"PredictRequest": PredictRequest.model_json_schema()}
+"""Schemas of requests by their names in the document; FastAPI adds those of answers by itself."""
 
 # What the same path takes and gives by media type.
 _OTHER_BODIES: dict[str, Any] = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in KINDS}
@@ -133,7 +141,7 @@ PREDICT: dict[str, Any] = {
         ],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": PredictRequest.model_json_schema()}, **_OTHER_BODIES},
+            "content": {"application/json": {"schema": reference("PredictRequest")}, **_OTHER_BODIES},
         },
     },
 }
@@ -149,3 +157,31 @@ READY: dict[str, Any] = {
     "response_model": Status,
     "responses": {503: _error("Not ready; the message says why.")},
 }
+
+
+def bodies(signature: Signature) -> Bodies:
+    """What a prediction takes and gives of one model, as JSON."""
+    inputs = {spec.name: value(spec) for spec in signature.inputs}
+    outputs = {spec.name: value(spec) for spec in signature.outputs}
+    instances = [rows(record(inputs))]
+    if len(inputs) == 1:
+        instances = [*map(rows, inputs.values()), *instances]
+    predictions = [rows(record(outputs) if len(outputs) > 1 else outputs.popitem()[1])]
+    if has_labels(signature):
+        predictions.append(rows(_labelled(signature)))
+    answer = {"predictions": one_of(predictions), "model": {"type": "string"}, "version": {"type": "integer"}}
+    return Bodies(record({"instances": one_of(instances)}), record(answer))
+
+
+def examples(metadata: ModelMetadata) -> Examples:
+    """The first golden row with its answer."""
+    return Examples(**example(metadata))
+
+
+def _labelled(signature: Signature) -> Schema:
+    """A row's answer to `?labels=true`."""
+    labels = signature.labels or ()
+    more = ", …" if len(labels) > _LABELS_SHOWN else ""
+    # No enum: generators of clients make names of its values, and fail where `A` and `a` are two labels.
+    label = {"type": "string", "description": f"One of {', '.join(labels[:_LABELS_SHOWN])}{more}"}
+    return record({"label": label, "probability": {"type": "number"}})

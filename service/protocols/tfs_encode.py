@@ -14,7 +14,7 @@ from service.metadata import ModelIndex, ModelMetadata
 from service.protocols.datatypes import OF_DTYPE
 from service.protocols.tfs_decode import SIGNATURE_NAME, Layout
 
-_BYTES_SUFFIX = "_bytes"
+BYTES_SUFFIX = "_bytes"
 _STATES = {"LOADING": "LOADING", "READY": "AVAILABLE"}
 _EXPECTED = {
     "classify": "one output Tensor of numbers of shape [batch_size num_classes]",
@@ -135,7 +135,7 @@ def _tensor(name: str, values: Any) -> bytes:
     array = np.asarray(values)
     if array.dtype.kind == "U":
         nested = array.tolist()
-        return _dump(_with_base64(nested) if name.endswith(_BYTES_SUFFIX) else nested)
+        return _dump(_with_base64(nested) if name.endswith(BYTES_SUFFIX) else nested)
     text = _dump(np.ascontiguousarray(array) if array.ndim else array[()])
     if array.dtype.kind != "f" or b"null" not in text:
         return text

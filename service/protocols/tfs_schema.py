@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
+
+from models.manifest import Signature, TensorSpec
+from service.metadata import ModelMetadata
+from service.protocols.answers import example_request
+from service.protocols.tensor_schema import (
+    Bodies,
+    Examples,
+    Schema,
+    describe,
+    leaf,
+    nested,
+    one_of,
+    record,
+    reference,
+    rows,
+    value,
+)
+from service.protocols.tfs_decode import SIGNATURE_NAME
+from service.protocols.tfs_encode import BYTES_SUFFIX, encode_predict
 
 
 class _Open(BaseModel):
@@ -73,6 +93,7 @@ class KServeAlive(BaseModel):
     status: Literal["alive"]
 
 
+_BASE64 = record({"b64": {"type": "string", "contentEncoding": "base64"}})
 _TAGS = ["TensorFlow Serving and KServe v1"]
 _ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": TfsError, "description": "Any error."}}
 _WHERE = {"": [], "/versions/{version}": ["version"], "/labels/{label}": ["label"]}
@@ -87,7 +108,7 @@ def _parameters(names: list[str]) -> list[dict[str, Any]]:
 
 
 def _post(path: str, names: list[str], summary: str, request: type[BaseModel], response: type[BaseModel]) -> Any:
-    body = {"required": True, "content": {"application/json": {"schema": request.model_json_schema()}}}
+    body = {"required": True, "content": {"application/json": {"schema": reference(request.__name__)}}}
     return path, {
         "methods": ["POST"],
         "tags": _TAGS,
@@ -126,6 +147,8 @@ def _routes() -> list[tuple[str, dict[str, Any]]]:
 
 
 ROUTES = _routes()
+REQUESTS = {request.__name__: request.model_json_schema() for request in (TfsPredictRequest, TfsExamplesRequest)}
+"""Schemas of requests by their names in the document; FastAPI adds those of answers by itself."""
 ALIVE: dict[str, Any] = {
     "methods": ["GET"],
     "tags": _TAGS,
@@ -133,3 +156,64 @@ ALIVE: dict[str, Any] = {
     "response_model": KServeAlive,
     "responses": {307: {"description": "To the documentation, for browsers."}},
 }
+
+
+def bodies(signature: Signature) -> Bodies | None:
+    """What `:predict` takes and gives of one model; None where it takes nothing, as TensorFlow Serving does not."""
+    if any(spec.dtype == "float16" for spec in signature.inputs):
+        return None
+    request: dict[str, Schema] = {
+        "signature_name": {"type": "string", "enum": ["", SIGNATURE_NAME]},
+        "instances": _instances(signature),
+        "inputs": _inputs(signature),
+    }
+    response = {"predictions": _predictions(signature), "outputs": _outputs(signature)}
+    # A choice between two objects would say more, but generators of clients make two classes of it, or fail.
+    return Bodies(
+        {**record(request, optional=request), "description": TfsPredictRequest.__doc__},
+        {**record(response, optional=response), "maxProperties": 1, "description": TfsPredictResponse.__doc__},
+    )
+
+
+def examples(metadata: ModelMetadata) -> Examples:
+    """The first golden row, by row, with its answer."""
+    outputs = {name: values[:1] for name, values in metadata.golden.outputs.items()}
+    answer = orjson.loads(encode_predict(outputs, metadata.signature, "row"))
+    return Examples(example_request(metadata), answer)
+
+
+def _instances(signature: Signature) -> Schema:
+    inputs = {spec.name: value(spec, _taken(spec)) for spec in signature.inputs}
+    named = rows(record(inputs))
+    return named if len(inputs) > 1 else one_of([*map(rows, inputs.values()), named])
+
+
+def _inputs(signature: Signature) -> Schema:
+    inputs = {spec.name: _column(spec, _taken(spec)) for spec in signature.inputs}
+    return record(inputs) if len(inputs) > 1 else one_of([*inputs.values(), record(inputs)])
+
+
+def _predictions(signature: Signature) -> Schema:
+    outputs = {spec.name: value(spec, _given(spec)) for spec in signature.outputs}
+    return rows(record(outputs) if len(outputs) > 1 else outputs.popitem()[1])
+
+
+def _outputs(signature: Signature) -> Schema:
+    outputs = {spec.name: _column(spec, _given(spec)) for spec in signature.outputs}
+    return record(outputs) if len(outputs) > 1 else outputs.popitem()[1]
+
+
+def _column(spec: TensorSpec, item: Schema) -> Schema:
+    """All rows of a tensor."""
+    return {**rows(nested(item, spec.shape[1:])), "description": describe(spec)}
+
+
+def _taken(spec: TensorSpec) -> Schema:
+    """One value of an input."""
+    return one_of([leaf(spec), _BASE64]) if spec.dtype == "string" else leaf(spec)
+
+
+def _given(spec: TensorSpec) -> Schema:
+    """One value of an output."""
+    is_base64 = spec.dtype == "string" and spec.name.endswith(BYTES_SUFFIX)
+    return _BASE64 if is_base64 else leaf(spec)

@@ -14,7 +14,7 @@ from service.errors import InvalidRequest, NotReady
 from service.exchange import Exchange
 from service.inference import InferenceRequest
 from service.metadata import ModelMetadata
-from service.protocols import v2_models
+from service.protocols import v2_models, v2_schema
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.tensors import describe
 from service.protocols.v2_body import Body, answer, read_body
@@ -39,8 +39,7 @@ _PROTOCOL = "v2"
 _MODEL = "/v2/models/{name}"
 _VERSION = _MODEL + "/versions/{version}"
 
-# The document of the service is for its own clients: those of this protocol have its specification.
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
 
 
 async def engine_of(request: Request) -> Engine:
@@ -55,24 +54,31 @@ async def statistics_of(request: Request) -> Statistics:
     return statistics
 
 
+async def version_of(request: Request) -> str | None:
+    """The version in the path, where it has one."""
+    version: str | None = request.path_params.get("version")
+    return version
+
+
 EngineOf = Annotated[Engine, Depends(engine_of)]
 StatisticsOf = Annotated[Statistics, Depends(statistics_of)]
+VersionOf = Annotated[str | None, Depends(version_of)]
 
 
-@router.get("/v2")
-@router.get("/v2/")
+@router.get("/v2", **v2_schema.SERVER)
+@router.get("/v2/", include_in_schema=False)
 async def server() -> Response:
     """Name, version and extensions of the server."""
     return _json(v2_models.server_metadata(VERSION))
 
 
-@router.get("/v2/health/live")
+@router.get("/v2/health/live", **v2_schema.LIVE)
 async def live() -> Response:
     """Whether the process works at all."""
     return _json({"live": True, "ready": True})
 
 
-@router.get("/v2/health/ready")
+@router.get("/v2/health/ready", **v2_schema.READY)
 async def ready(engine: EngineOf) -> Response:
     """Whether this process should get traffic."""
     reason = engine.unready_reason()
@@ -81,35 +87,35 @@ async def ready(engine: EngineOf) -> Response:
     return _json({"live": True, "ready": True})
 
 
-@router.get("/v2/models")
+@router.get("/v2/models", **v2_schema.MODELS)
 async def models(engine: EngineOf) -> Response:
     """The names of the models."""
     return _json({"models": [item.name for item in engine.index()]})
 
 
-@router.get("/v2/models/stats")
+@router.get("/v2/models/stats", **v2_schema.STATISTICS)
 async def statistics_of_all(engine: EngineOf, statistics: StatisticsOf) -> Response:
     """The statistics of every version that serves."""
     return _json(v2_models.all_statistics(v2_models.serving(engine.index()), statistics))
 
 
-@router.get(_MODEL)
-@router.get(_VERSION)
-async def model(engine: EngineOf, name: str, version: str | None = None) -> Response:
+@router.get(_VERSION, **v2_schema.of_version(v2_schema.MODEL))
+@router.get(_MODEL, **v2_schema.MODEL)
+async def model(engine: EngineOf, name: str, version: VersionOf) -> Response:
     """A model's inputs and outputs."""
     return _json(v2_models.model_metadata(engine.metadata(name, version_number(version))))
 
 
-@router.get(_MODEL + "/ready")
-@router.get(_VERSION + "/ready")
-async def model_ready(engine: EngineOf, name: str, version: str | None = None) -> Response:
+@router.get(_VERSION + "/ready", **v2_schema.of_version(v2_schema.MODEL_READY))
+@router.get(_MODEL + "/ready", **v2_schema.MODEL_READY)
+async def model_ready(engine: EngineOf, name: str, version: VersionOf) -> Response:
     """Whether a model can be asked; any other status than 200 says that it cannot."""
     return _json({"name": engine.metadata(name, version_number(version)).name, "ready": True})
 
 
-@router.get(_MODEL + "/config")
-@router.get(_VERSION + "/config")
-async def config(request: Request, engine: EngineOf, name: str, version: str | None = None) -> Response:
+@router.get(_VERSION + "/config", **v2_schema.of_version(v2_schema.CONFIG))
+@router.get(_MODEL + "/config", **v2_schema.CONFIG)
+async def config(request: Request, engine: EngineOf, name: str, version: VersionOf) -> Response:
     """A model's configuration, as Triton has it."""
     settings = request.app.state.settings
     metadata = engine.metadata(name, version_number(version))
@@ -120,20 +126,18 @@ async def config(request: Request, engine: EngineOf, name: str, version: str | N
     )
 
 
-@router.get(_MODEL + "/stats")
-@router.get(_VERSION + "/stats")
-async def statistics_of_one(
-    engine: EngineOf, statistics: StatisticsOf, name: str, version: str | None = None
-) -> Response:
+@router.get(_VERSION + "/stats", **v2_schema.of_version(v2_schema.STATISTICS))
+@router.get(_MODEL + "/stats", **v2_schema.STATISTICS)
+async def statistics_of_one(engine: EngineOf, statistics: StatisticsOf, name: str, version: VersionOf) -> Response:
     """What a version has done."""
     metadata = engine.metadata(name, version_number(version))
     return _json(v2_models.all_statistics([(metadata.name, metadata.version)], statistics))
 
 
-@router.post(_MODEL + "/infer")
-@router.post(_VERSION + "/infer")
+@router.post(_VERSION + "/infer", **v2_schema.of_version(v2_schema.INFER))
+@router.post(_MODEL + "/infer", **v2_schema.INFER)
 async def infer_model(
-    request: Request, engine: EngineOf, statistics: StatisticsOf, name: str, version: str | None = None
+    request: Request, engine: EngineOf, statistics: StatisticsOf, name: str, version: VersionOf
 ) -> Response:
     """Asks a model."""
     exchange = Exchange.of(request.scope)

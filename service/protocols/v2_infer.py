@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from models.manifest import DType, Signature, Tensors
+from models.manifest import DType, Signature, Tensors, TensorSpec
 from service.engine import Engine
 from service.errors import InvalidRequest, NotFound, ServiceError
 from service.inference import InferenceRequest, InferenceResponse, check_form
@@ -123,9 +123,14 @@ def check_outputs(signature: Signature, message: InferMessage) -> list[OutputCho
         if choice.name not in names:
             raise InvalidRequest(f"There is no output {describe(choice.name)}. The outputs are {_listed(names)}.")
         spec = signature.outputs[names.index(choice.name)]
-        if choice.classes and (spec.dtype in {"string", "bool"} or len(spec.shape) < 2):
+        if choice.classes and not has_classes(spec):
             raise InvalidRequest(f"Output `{choice.name}` has no classes: it must be numbers, several a row.")
     return message.outputs
+
+
+def has_classes(spec: TensorSpec) -> bool:
+    """Whether the parameter `classification` may be given for an output: it is numbers, several a row."""
+    return spec.dtype not in {"string", "bool"} and len(spec.shape) > 1
 
 
 async def infer(engine: Engine, metadata: ModelMetadata, request: InferenceRequest) -> InferenceResponse:

@@ -8,15 +8,18 @@ import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.errors import InvalidRequest, NotAllowed, NotSupported
+from service.protocols import v2_schema
 from service.protocols.tensors import describe
 from service.protocols.v2 import EngineOf, json_object
 from service.protocols.v2_models import repository_index
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
+control_router = APIRouter()
+_NOT_OFFERED: dict[str, Any] = {"methods": ["GET", "POST"], "include_in_schema": False}
 Content = Annotated[dict[str, Any], Depends(json_object)]
 
 
-@router.post("/v2/repository/index")
+@router.post("/v2/repository/index", **v2_schema.INDEX)
 async def index(engine: EngineOf, content: Content) -> Response:
     """Every version that was asked for, with its state."""
     only_ready = content.get("ready", False)
@@ -27,7 +30,7 @@ async def index(engine: EngineOf, content: Content) -> Response:
     )
 
 
-@router.post("/v2/repository/models/{name}/load")
+@control_router.post("/v2/repository/models/{name}/load", **v2_schema.LOAD)
 async def load(request: Request, engine: EngineOf, content: Content, name: str) -> Response:
     """Looks at the folder now, and answers once the version that should serve does."""
     _check_allowed(request)
@@ -37,7 +40,7 @@ async def load(request: Request, engine: EngineOf, content: Content, name: str) 
     return Response()
 
 
-@router.post("/v2/repository/models/{name}/unload")
+@control_router.post("/v2/repository/models/{name}/unload", **v2_schema.UNLOAD)
 async def unload(request: Request, engine: EngineOf, content: Content, name: str) -> Response:  # noqa: ARG001 - read
     """Lets go of a model until it is loaded again, by this call's twin or a restart."""
     _check_allowed(request)
@@ -45,16 +48,16 @@ async def unload(request: Request, engine: EngineOf, content: Content, name: str
     return Response()
 
 
-@router.api_route("/v2/systemsharedmemory/{rest:path}", methods=["GET", "POST"])
-@router.api_route("/v2/cudasharedmemory/{rest:path}", methods=["GET", "POST"])
+@router.api_route("/v2/systemsharedmemory/{rest:path}", **_NOT_OFFERED)
+@router.api_route("/v2/cudasharedmemory/{rest:path}", **_NOT_OFFERED)
 async def shared_memory(rest: str) -> Response:  # noqa: ARG001 - part of the path
     """Not offered: a request's tensors are in its body."""
     raise NotSupported("Shared memory is not supported. Send tensors in the body.")
 
 
-@router.api_route("/v2/trace/setting", methods=["GET", "POST"])
-@router.api_route("/v2/models/{name}/trace/setting", methods=["GET", "POST"])
-@router.api_route("/v2/logging", methods=["GET", "POST"])
+@router.api_route("/v2/trace/setting", **_NOT_OFFERED)
+@router.api_route("/v2/models/{name}/trace/setting", **_NOT_OFFERED)
+@router.api_route("/v2/logging", **_NOT_OFFERED)
 async def observation() -> Response:
     """Not offered: a caller who may choose the file of a log may write anywhere."""
     raise NotSupported("Tracing and logging are not set by request. Set them where the service is started.")

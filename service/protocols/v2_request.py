@@ -12,8 +12,8 @@ from service.errors import InvalidRequest, NotSupported
 from service.protocols.datatypes import BFLOAT16, OF_V2
 from service.protocols.tensors import describe
 
-_MAX_NDIM = 32
-_LARGEST_SIZE = 2**31 - 1
+MAX_NDIM = 32
+LARGEST_SIZE = 2**31 - 1
 _MOST_VALUES = 2**40
 _MICROSECONDS = 1e-6
 
@@ -166,10 +166,10 @@ def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
 
 
 def _shape(name: str, shape: Any) -> tuple[int, ...]:
-    is_shape = isinstance(shape, list) and len(shape) <= _MAX_NDIM
-    if not is_shape or not all(type(size) is int and 0 <= size <= _LARGEST_SIZE for size in shape):
+    is_shape = isinstance(shape, list) and len(shape) <= MAX_NDIM
+    if not is_shape or not all(type(size) is int and 0 <= size <= LARGEST_SIZE for size in shape):
         raise InvalidRequest(
-            f"`shape` of input `{name}` must be a list of at most {_MAX_NDIM} sizes from 0 to {_LARGEST_SIZE}. "
+            f"`shape` of input `{name}` must be a list of at most {MAX_NDIM} sizes from 0 to {LARGEST_SIZE}. "
             f"Received: {describe_list(shape)}."
         )
     if math.prod(max(size, 1) for size in shape) > _MOST_VALUES:  # which NumPy minds even where one of them is 0
@@ -179,7 +179,7 @@ def _shape(name: str, shape: Any) -> tuple[int, ...]:
 
 def describe_list(value: Any) -> str:
     """A list with its values, where `describe` says no more than that it is one."""
-    if isinstance(value, list) and len(value) <= _MAX_NDIM:
+    if isinstance(value, list) and len(value) <= MAX_NDIM:
         return f"[{', '.join(map(describe, value))}]"
     return describe(value)
 

@@ -10,13 +10,13 @@ import os
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def address() -> str:
     """Host and port of the server, over HTTP."""
     return os.environ["TEST_ADDRESS"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def grpc_address() -> str:
     """The same over gRPC."""
     return os.environ["TEST_GRPC_ADDRESS"]

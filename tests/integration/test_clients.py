@@ -19,6 +19,7 @@ CALLS = ROOT / "tests" / "clients"
 # They need older packages than the service does, and each other than the next (ml-dtypes, protobuf, starlette), so uv
 # makes an environment of its own for each, and keeps it in its cache.
 CLIENTS = {
+    "calls_generated.py": "openapi-python-client>=0.29",
     "calls_kserve.py": "kserve>=0.21",
     "calls_mlserver.py": "mlserver>=1.7.1",
     "calls_tritonclient_grpc.py": "tritonclient[grpc]>=2.73",
@@ -36,7 +37,17 @@ def grpc_port() -> int:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, grpc_port: int) -> Iterator[ServerProcess]:
     store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
-    for kind in ("scale", "classify", "words", "counts", "ids", *[f"scalar-{dtype}" for dtype in DTYPES]):
+    for kind in (
+        "alike",
+        "grades",
+        "scale",
+        "classify",
+        "combine",
+        "words",
+        "counts",
+        "ids",
+        *[f"scalar-{dtype}" for dtype in DTYPES],
+    ):
         publish_fake(store, kind, kind)
     server = ServerProcess(FAKE, "--artifacts", str(store.root), "--control-api", "--grpc-port", str(grpc_port))
     server.wait_ready()

@@ -41,8 +41,8 @@ class FakeModel:
     function: Function
 
 
-def spec(name: str, dtype: str, *shape: int | None) -> TensorSpec:
-    return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": (None, *shape)})
+def spec(name: str, dtype: str, *shape: int | None, nullable: bool = False) -> TensorSpec:
+    return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": (None, *shape), "nullable": nullable})
 
 
 def takes_and_gives(dtype: str, *shape: int | None, rows: list[object]) -> FakeModel:
@@ -53,13 +53,25 @@ def takes_and_gives(dtype: str, *shape: int | None, rows: list[object]) -> FakeM
 
 
 def _softmax(inputs: Tensors, factor: np.float32) -> Tensors:
-    powers = np.exp(inputs["features"] * factor)
+    features = inputs["features"]
+    with np.errstate(over="ignore"):  # of a difference that is beyond all floats, nothing is left
+        powers = np.exp((features - features.max(axis=1, keepdims=True)) * factor)
     return {"probabilities": (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)}
 
 
 def _combine(inputs: Tensors, factor: np.float32) -> Tensors:
     totals = inputs["amounts"].sum(axis=1) * factor
     return {"total": totals, "is_large": totals > 10, "greeting": np.char.add("to ", inputs["city"])}
+
+
+def _fill(inputs: Tensors, factor: np.float32) -> Tensors:
+    """Answers with what came, where it came."""
+    return {
+        "age": np.nan_to_num(inputs["age"], nan=factor),
+        "city": np.where(inputs["city"] == "", "nowhere", inputs["city"]),
+        "is_new": inputs["is_new"] == 1,
+        "counts": inputs["counts"],
+    }
 
 
 def _broken(inputs: Tensors, factor: np.float32) -> Tensors:
@@ -95,6 +107,42 @@ MODELS = {
         ),
         {"amounts": np.array([[1.5, 2.0], [9.0, 8.0]], np.float32), "city": np.array(["Oslo", "Łódź"])},
         _combine,
+    ),
+    "gaps": FakeModel(
+        Signature(
+            inputs=(
+                spec("age", "float32", nullable=True),
+                spec("city", "string", nullable=True),
+                spec("is_new", "int8", nullable=True),
+                spec("counts", "int16", 2),
+            ),
+            outputs=(
+                spec("age", "float32"),
+                spec("city", "string"),
+                spec("is_new", "bool"),
+                spec("counts", "int16", 2),
+            ),
+        ),
+        {
+            "age": np.array([np.nan, 1.5], np.float32),
+            "city": np.array(["Oslo", ""]),
+            "is_new": np.array([-128, 1], np.int8),
+            "counts": np.array([[1, -2], [3, 4]], np.int16),
+        },
+        _fill,
+    ),
+    "alike": FakeModel(
+        Signature(
+            inputs=(spec("a b", "float32"), spec("a_b", "int8"), spec("class", "bool")),
+            outputs=(spec("A", "float32"), spec("a", "int8")),
+        ),
+        {"a b": np.array([1.5], np.float32), "a_b": np.array([2], np.int8), "class": np.array([True])},
+        lambda inputs, factor: {"A": inputs["a b"], "a": inputs["a_b"]},
+    ),
+    "grades": FakeModel(
+        Signature(inputs=(spec("x", "float32", 2),), outputs=(spec("p", "float32", 2),), labels=("A", "a")),
+        {"x": np.array([[0.25, 0.75]], np.float32)},
+        lambda inputs, factor: {"p": inputs["x"]},
     ),
     "broken": FakeModel(
         Signature(inputs=(spec("x", "float32", 2),), outputs=(spec("y", "float32", 2),)),

@@ -22,12 +22,6 @@ def version(client: TestClient) -> int:
     return served
 
 
-def examples(client: TestClient) -> str:
-    """Where the OpenAPI document has examples, and which."""
-    operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
-    return str(operation["requestBody"]["content"]["application/json"].get("example"))
-
-
 def test_new_version_is_served_without_a_restart(store: ArtifactStore, client: TestClient) -> None:
     publish_fake(store, factor=5)
     wait_until(lambda: version(client) == 2)
@@ -123,21 +117,6 @@ def test_version_asked_for_by_number_is_never_answered_by_another(store: Artifac
         404,
         {"error": "Version 1 of `demo` is not served. Served: 2. Published: 1, 2."},
     )
-
-
-def test_examples_in_the_docs_follow_what_is_served(store: ArtifactStore, serve: Serve) -> None:
-    client = serve(wait=False)
-    before = examples(client)
-    publish_fake(store)
-    wait_until(lambda: client.get("/health/ready").status_code == 200)
-    assert (before, examples(client)) == ("None", "{'instances': [[1.0, 2.0]]}")
-
-
-def test_several_models_have_no_example_in_the_docs_without_a_default(store: ArtifactStore, serve: Serve) -> None:
-    publish_fake(store, "ants")
-    publish_fake(store, "bees", "counts")
-    assert examples(serve()) == "None"
-    assert examples(serve(default_model="bees")) == "{'instances': [[1, -2]]}"
 
 
 def test_application_without_a_runtime_of_its_own_loads_keras(store: ArtifactStore) -> None:
