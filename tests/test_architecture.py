@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "models.artifact",
         "models.manifest",
     ),
-    "service.settings": ("models.manifest", "models.command_line", "service.runtimes"),
+    "service.settings": ("models.manifest", "models.pointers", "models.command_line", "service.runtimes"),
     "service.errors": ("service.exchange",),
     "service.exchange": (),
     "service.logs": (),
@@ -164,6 +164,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_request",
         "service.protocols.v2_tensors",
         "models.manifest",
+        "models.pointers",
     ),
     "service.protocols.v2": (
         "service.engine",
@@ -181,6 +182,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_request",
         "service.protocols.v2_tensors",
         "models.manifest",
+        "service.protocols.predict",
     ),
     "service.protocols.v2_messages": (
         "service.errors",
@@ -201,8 +203,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_models",
         "service.protocols.v2_request",
         "models.manifest",
+        "service.exchange",
+        "service.grpc_calls",
     ),
-    "service.grpc_server": ("service.engine", "service.errors", "service.settings"),
+    "service.grpc_calls": ("service.errors", "service.exchange", "service.logs", "service.observer"),
+    "service.grpc_server": ("service.engine", "service.errors", "service.grpc_calls", "service.settings"),
     "service.protocols.v2_repository": (
         "service.errors",
         "service.protocols.tensors",
@@ -222,6 +227,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.tfs_schema",
         "service.protocols.tfs_target",
         "models.manifest",
+        "service.protocols.predict",
     ),
     "service.protocols.tfs_grpc": (
         "service.engine",
@@ -232,8 +238,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.tfs_messages",
         "service.protocols.tfs_target",
         "models.manifest",
+        "service.exchange",
     ),
-    "service.protocols.tfs_messages": ("service.errors", "models.manifest"),
+    "service.protocols.tfs_messages": ("service.errors", "service.protocols.datatypes", "models.manifest"),
     "service.protocols.tfs_target": (
         "service.engine",
         "service.metadata",
