@@ -124,7 +124,8 @@ async def _start_grpc(settings: Settings, engine: Engine, statistics: Statistics
         may_control=settings.control_api,
     )
     doors = {v2_grpc.SERVICE: inference.register}
-    if importlib.util.find_spec("tensorflow_serving"):  # another extra, whose stubs load TensorFlow
+    # Another extra, whose stubs load TensorFlow, and may be installed without.
+    if all(importlib.util.find_spec(name) for name in ("tensorflow_serving", "tensorflow")):
         from service.protocols import tfs_grpc  # noqa: PLC0415
 
         doors |= tfs_grpc.services(engine, settings.max_body_bytes)

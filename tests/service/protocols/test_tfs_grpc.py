@@ -19,7 +19,7 @@ from tests.service.test_metrics_page import sample
 from tests.service.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("tensorflow_serving", reason="pip install 'layerserve[tfs-grpc]'")
+pytest.importorskip("tensorflow_serving", reason="make setup installs requirements/tfs.txt")
 
 DTYPES = {
     "bool": [True, False],
