@@ -147,7 +147,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_request",
         "models.manifest",
     ),
-    "service.protocols.v2_body": ("service.errors", "service.protocols.tensors"),
+    "service.protocols.v2_body": (
+        "service.errors",
+        "service.protocols.request_body",
+        "service.protocols.tensors",
+    ),
     "service.protocols.v2_models": (
         "service.metadata",
         "service.statistics",
@@ -183,6 +187,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_tensors",
         "models.manifest",
         "service.protocols.predict",
+        "service.protocols.application",
     ),
     "service.protocols.v2_messages": (
         "service.errors",
@@ -213,7 +218,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.tensors",
         "service.protocols.v2",
         "service.protocols.v2_models",
+        "service.protocols.application",
     ),
+    "service.protocols.application": ("service.engine",),
     "service.protocols.request_body": ("service.errors",),
     "service.protocols.tfs": (
         "service.engine",
@@ -228,6 +235,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.tfs_target",
         "models.manifest",
         "service.protocols.predict",
+        "service.protocols.application",
     ),
     "service.protocols.tfs_grpc": (
         "service.engine",
@@ -285,6 +293,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.predict",
         "service.tickets",
         "models.manifest",
+        "service.protocols.application",
     ),
     "service.connection": ("service.errors",),
     "service.turn": ("service.lane_request", "service.protocols.predict"),

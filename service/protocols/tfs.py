@@ -21,6 +21,7 @@ from service.errors import InvalidRequest, NotFound
 from service.exchange import Exchange
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols import tfs_schema
+from service.protocols.application import engine_of
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.predict import TIMEOUT_HEADER, timeout_seconds
 from service.protocols.request_body import read_body
@@ -52,7 +53,7 @@ async def answer(request: Request) -> Response:
     path = (
         request.scope.get("raw_path", quote(request.scope["path"], "/:").encode()).partition(b"?")[0].decode("latin-1")
     )
-    engine: Engine = request.app.state.engine
+    engine = engine_of(request)
     if request.method == "POST" and (found := _VERBS.fullmatch(path)):
         return await _infer(request, engine, target_of(found).resolved(engine), found["verb"].lower())
     if request.method in {"GET", "HEAD"} and (found := _QUESTIONS.fullmatch(path)):

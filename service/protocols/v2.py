@@ -16,6 +16,7 @@ from service.exchange import Exchange
 from service.inference import InferenceRequest
 from service.metadata import ModelMetadata
 from service.protocols import v2_models
+from service.protocols.application import EngineOf
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.predict import TIMEOUT_HEADER, timeout_seconds
 from service.protocols.tensors import describe
@@ -47,19 +48,12 @@ _VERSION = _MODEL + "/versions/{version}"
 router = APIRouter(include_in_schema=False)
 
 
-def engine_of(request: Request) -> Engine:
-    """The engine that `create_app` put there."""
-    engine: Engine = request.app.state.engine
-    return engine
-
-
 def statistics_of(request: Request) -> Statistics:
     """The statistics that `create_app` put there."""
     statistics: Statistics = request.app.state.statistics
     return statistics
 
 
-EngineOf = Annotated[Engine, Depends(engine_of)]
 StatisticsOf = Annotated[Statistics, Depends(statistics_of)]
 
 

@@ -1,0 +1,18 @@
+"""What `create_app` gave the application, as routes ask for it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.engine import Engine
+
+
+def engine_of(request: Request) -> Engine:
+    """The engine that answers."""
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+EngineOf = Annotated[Engine, Depends(engine_of)]
