@@ -1,5 +1,6 @@
 # The service with a digits model in it. Build: docker build -t layerserve .   Run: docker run -p 8000:8000 layerserve
 # Without TensorFlow, a third of the size: docker build --build-arg PACKAGES=slim -t layerserve:slim .
+# With gRPC on port 8001: docker run -p 8000:8000 -p 8001:8001 -e LAYERSERVE_GRPC_PORT=8001 layerserve
 # Mount your own versions over the built-in ones: docker run -p 8000:8000 -v "$PWD/artifacts:/artifacts:ro" layerserve
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -49,7 +50,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     LAYERSERVE_PORT=8000 \
     LAYERSERVE_ARTIFACTS=/artifacts
 USER 10001:10001
-EXPOSE 8000
+EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"LAYERSERVE_PORT\"]}/health/ready', timeout=4)"]
 CMD ["python", "-m", "service"]

@@ -18,11 +18,11 @@ help: ## Show this list
 
 setup: $(STAMP) ## Make .venv with everything the other targets need; quick when nothing changed
 
-$(STAMP): requirements/dev.txt
+$(STAMP): requirements/dev.txt requirements/tfs.txt
 	@test -n "$(PYTHON)" || { echo "Layerserve needs Python 3.11, 3.12 or 3.13 (TensorFlow has no newer). Found: $$(python3 --version 2>&1)"; exit 1; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt install python3-venv"; exit 1; }
 	@echo "Installing the locked packages into $(VENV) (about 1.5 GB, once)."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps $(^:%=--requirement %)
 	@touch $@
 
 serve: setup ## Serve the published models; trains the digits model first if there is none (PORT=9000 for another port)
@@ -65,8 +65,9 @@ image: ## Build the container image (IMAGE=name:tag)
 lock: setup ## Lock the newest packages that pyproject.toml allows, with hashes
 	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra dev --output-file requirements/dev.txt
 	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra export --constraint requirements/dev.txt --no-annotate --output-file requirements/export.txt
-	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra keras --extra slim --constraint requirements/dev.txt --no-annotate --output-file requirements/serve.txt
-	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra slim --constraint requirements/dev.txt --no-annotate --output-file requirements/slim.txt
+	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra keras --extra slim --extra grpc --constraint requirements/dev.txt --no-annotate --output-file requirements/serve.txt
+	@$(RUN) -m uv pip compile --quiet --upgrade pyproject.toml --extra slim --extra grpc --constraint requirements/dev.txt --no-annotate --output-file requirements/slim.txt
+	@$(RUN) -m uv pip compile --quiet --upgrade --group tfs --no-deps --no-annotate --output-file requirements/tfs.txt
 
 clean: ## Remove .venv and caches; published models stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -62,7 +62,11 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         engine = Engine(
             ModelRepository(
-                ArtifactStore(settings.artifacts), load_runtime or load_chosen, settings.newest_of, metrics
+                ArtifactStore(settings.artifacts),
+                load_runtime or load_chosen,
+                settings.newest_of,
+                metrics,
+                settings.labels_of,
             ),
             default_model=settings.default_model,
             reload_interval=settings.reload_interval,
@@ -83,7 +87,7 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
             await engine.wait_for_first_look()
         elif settings.reuse_port:  # whoever listens on the port answers meanwhile
             await engine.wait_until_ready()
-        app.state.grpc = await _start_grpc(settings, engine, statistics) if settings.grpc_port else None
+        app.state.grpc = await _start_grpc(settings, engine, statistics, observing) if settings.grpc_port else None
         async with share.kept_up_to_date() if share else nullcontext():
             # Which uvicorn hands to each of its connections.
             turn = Turn(app.state.predictor, TensorPlans(engine, metrics, statistics))
@@ -106,23 +110,27 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
     return app
 
 
-async def _start_grpc(settings: Settings, engine: Engine, statistics: Statistics) -> GrpcServer:
+async def _start_grpc(settings: Settings, engine: Engine, statistics: Statistics, observing: Observing) -> GrpcServer:
     # Imported here, since its packages are an extra.
+    from service.grpc_calls import Calls  # noqa: PLC0415
     from service.grpc_server import GrpcServer  # noqa: PLC0415
     from service.protocols import v2_grpc  # noqa: PLC0415
 
+    calls = Calls(observing)
     inference = v2_grpc.InferenceService(
         engine,
         statistics,
+        calls,
         max_batch_size=settings.max_batch_size,
         max_queue_delay_ms=settings.max_queue_delay_ms,
         may_control=settings.control_api,
     )
     doors = {v2_grpc.SERVICE: inference.register}
-    if importlib.util.find_spec("tensorflow_serving"):  # another extra, whose stubs load TensorFlow
+    # Another extra, whose stubs load TensorFlow, and may be installed without.
+    if all(importlib.util.find_spec(name) for name in ("tensorflow_serving", "tensorflow")):
         from service.protocols import tfs_grpc  # noqa: PLC0415
 
         doors |= tfs_grpc.services(engine, settings.max_body_bytes)
-    server = GrpcServer(settings, engine, doors)
+    server = GrpcServer(settings, engine, calls, doors)
     await server.start()
     return server

@@ -1,4 +1,4 @@
-"""What becomes known of one HTTP request while it is answered, for metrics and the access log."""
+"""What becomes known of one request while it is answered, for metrics and the access log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import MutableMapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ CLIENT_LEFT = 499
 """Status of a request whose client left before its answer, as nginx has it; only the metrics and the log see it."""
 
 _KEY = "layerserve.exchange"
+_CURRENT: ContextVar[Exchange] = ContextVar(_KEY)
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
 
 
@@ -49,6 +51,15 @@ class Exchange:
     def enter(self, scope: MutableMapping[str, Any]) -> None:
         """Makes `of` find it."""
         scope[_KEY] = self
+
+    @staticmethod
+    def current() -> Exchange:
+        """The exchange of the call over gRPC that this task answers, whose context cannot hold it."""
+        return _CURRENT.get()
+
+    def make_current(self) -> None:
+        """Makes `current` find it, in this task."""
+        _CURRENT.set(self)
 
 
 class RequestIds:

@@ -66,6 +66,7 @@ _FAMILIES = (
     Family("layerserve_model_ready", "gauge", "1 where a version of the model serves.", ("model",), "min"),
     Family("layerserve_ready", "gauge", "1 where every worker should get traffic, as /health/ready.", (), "min"),
     Family("layerserve_workers", "gauge", "Worker processes that are alive."),
+    Family("layerserve_worker_restarts_total", "counter", "Workers that ended unasked, and whose place another took."),
     Family(
         "layerserve_loads_total",
         "counter",

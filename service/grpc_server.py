@@ -12,12 +12,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from service.engine import Engine
-from service.errors import ServiceError
+from service.errors import NotFound
+from service.grpc_calls import Calls
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 _WATCH_SECONDS = 1.0
-_UNFORESEEN = "The service failed on this request. Its log says why."
 
 Register = Callable[[Any], None]
 """Adds a servicer to a `grpc.aio.Server`."""
@@ -29,10 +29,11 @@ class GrpcServer:
     Args:
         settings: Of the service; `grpc_port` is not 0.
         engine: Whose readiness the health service tells.
+        calls: See each call through.
         doors: What adds each service to the server, by the service's full name.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, doors: Mapping[str, Register]) -> None:
+    def __init__(self, settings: Settings, engine: Engine, calls: Calls, doors: Mapping[str, Register]) -> None:
         self._settings = settings
         options = [
             ("grpc.max_receive_message_length", settings.max_body_bytes),
@@ -40,7 +41,7 @@ class GrpcServer:
             # Else another service on the port would get some of the calls, unnoticed.
             ("grpc.so_reuseport", int(settings.reuse_port or settings.workers > 1)),
         ]
-        self._server = grpc.aio.server(options=options, interceptors=[_Errors()])
+        self._server = grpc.aio.server(options=options, interceptors=[calls])
         for register in doors.values():
             register(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(_Health(engine, {"", *doors}), self._server)
@@ -53,10 +54,13 @@ class GrpcServer:
         Raises:
             OSError: the address cannot be had.
         """
-        host = self._settings.host
+        host, credentials = self._settings.host, _credentials(self._settings)
         address = f"{f'[{host}]' if ':' in host else host}:{self._settings.grpc_port}"
         try:
-            self._server.add_insecure_port(address)
+            if credentials:
+                self._server.add_secure_port(address, credentials)
+            else:
+                self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(f"Cannot listen on {address} for gRPC. Choose another: --grpc-port 9001.") from error
         await self._server.start()
@@ -67,39 +71,13 @@ class GrpcServer:
         await self._server.stop(self._settings.drain_timeout)
 
 
-class _Errors(grpc.aio.ServerInterceptor):
-    """Answers what a call raises by the status of its kind. Streams see to their own errors."""
-
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Puts the answering around a method that has one answer."""
-        handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        inner = handler.unary_unary
-
-        async def behavior(request: Any, context: Any) -> Any:
-            try:
-                return await inner(request, context)
-            except ServiceError as error:
-                if error.status == 500:
-                    _log.error("%s: %s", details.method, error)
-                await context.abort(status_of(error), str(error))
-            except (grpc.aio.AbortError, NotImplementedError):  # the latter by generated code, which has said why
-                raise
-            except Exception:
-                _log.exception("%s failed.", details.method)
-                await context.abort(grpc.StatusCode.INTERNAL, _UNFORESEEN)
-
-        return grpc.unary_unary_rpc_method_handler(
-            behavior,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
-
-
-def status_of(error: ServiceError) -> Any:
-    """The gRPC status of an error."""
-    return getattr(grpc.StatusCode, error.grpc_status)
+def _credentials(settings: Settings) -> Any:
+    """The certificate that HTTP has, too; None without one."""
+    if settings.tls_certificate is None:
+        return None
+    chain = settings.tls_certificate.read_bytes()
+    key = settings.tls_key.read_bytes() if settings.tls_key else chain
+    return grpc.ssl_server_credentials([(key, chain)])
 
 
 class _Health(health_pb2_grpc.HealthServicer):
@@ -112,7 +90,7 @@ class _Health(health_pb2_grpc.HealthServicer):
     async def Check(self, request: Any, context: Any) -> Any:
         """Whether the service should get traffic."""
         if request.service not in self._names:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"There is no service `{request.service}`.")
+            raise NotFound(f"There is no service `{request.service}`.")
         return self._answer(request.service)
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from service import logs, supervisor
-from service.server import Server, bind_shared, check_tls, listen, scheme
+from service.server import Server, bind_shared, check_grpc_port, check_tls, listen, scheme
 from service.settings import Settings
 from service.worker import Worker
 
@@ -34,6 +34,7 @@ def launch(settings: Settings, make_app: MakeApp) -> int:
     if worker is not None:
         return _serve_as(worker, settings, make_app)
     check_tls(settings)
+    check_grpc_port(settings)
     if settings.workers > 1:
         return supervisor.supervise([sys.executable, *sys.orig_argv[1:]], settings)
     listener = listen(settings)

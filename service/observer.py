@@ -48,6 +48,12 @@ class Observing:
         level = logging.INFO if self.access_log else logging.DEBUG
         _log.log(level, "%s %r %s", method, path, text, extra={"fields": fields})
 
+    def end(self, method: str, path: str, status: int, exchange: Exchange, began: float) -> None:
+        """Counts a request that has been answered, and writes its line if it has one; it began by `perf_counter`."""
+        _count(self.metrics, exchange, status)
+        if self.has_line(status):
+            self.write_line(method, path, status, exchange, perf_counter() - began)
+
 
 class Observer:
     """Sees what the client sees, which a middleware inside of Starlette's error handling would not."""
@@ -81,10 +87,7 @@ class Observer:
             status = 500 if status == CLIENT_LEFT else status
             raise
         finally:
-            _count(self._observing.metrics, exchange, status)
-            if self._observing.has_line(status):
-                seconds = perf_counter() - began
-                self._observing.write_line(scope["method"], scope["path"], status, exchange, seconds)
+            self._observing.end(scope["method"], scope["path"], status, exchange, began)
 
 
 def _count(metrics: Metrics, exchange: Exchange, status: int) -> None:

@@ -22,6 +22,11 @@ def only_the_served(model: str) -> int:  # noqa: ARG001 - the same for every mod
     return 0
 
 
+def none_given(model: str) -> Mapping[str, int]:  # noqa: ARG001 - the same for every model
+    """Leaves the labels to the disk."""
+    return {}
+
+
 class ModelRepository:
     """Holds the loaded versions of each model.
 
@@ -33,6 +38,7 @@ class ModelRepository:
         load_runtime: Turns a version whose files are whole into a runtime.
         newest: How many of a model's highest versions are loaded, whether or not it is them that serve.
         metrics: Where loads are counted.
+        labels: A model's labels that win over those on disk.
 
     Attributes:
         generation: Another number after each change of which version answers which request.
@@ -44,11 +50,13 @@ class ModelRepository:
         load_runtime: LoadRuntime,
         newest: Callable[[str], int] = only_the_served,
         metrics: Metrics | None = None,
+        labels: Callable[[str], Mapping[str, int]] = none_given,
     ) -> None:
         self._store = store
         self._metrics = metrics or Metrics()
         self._load_runtime = load_runtime
         self._newest = newest
+        self._labels = labels
         self._slots: dict[str, Slot] = {}
         self._unloaded: set[str] = set()
         self.generation = 0
@@ -108,7 +116,15 @@ class ModelRepository:
             return
         new = [name for name in names if name not in self._slots]
         self._slots = self._slots | {
-            name: Slot(name, self._store, self._load_runtime, self._newest(name), self._metrics, self._note_change)
+            name: Slot(
+                name,
+                self._store,
+                self._load_runtime,
+                self._newest(name),
+                self._labels(name),
+                self._metrics,
+                self._note_change,
+            )
             for name in new
         }
         for name in names:

@@ -190,18 +190,22 @@ def listen(settings: Settings) -> socket.socket:
     Raises:
         OSError: the address cannot be had.
     """
-    try:
+    with _told(settings.host, settings.port, "--port 9000"):
         if settings.reuse_port:
             return bind_shared(settings, settings.port)
-        return socket.create_server((settings.host, settings.port), family=_family(settings), backlog=_BACKLOG)
-    except OSError as error:
-        if (error.errno or 0) < 0:  # getaddrinfo's own numbers
-            message = f"`host` must be an address of this machine. Received: {settings.host}"
-            raise OSError(message) from error
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise OSError(
-            f"Cannot listen on {settings.host} port {settings.port}: {reason}. Choose another: --port 9000."
-        ) from error
+        return _listen_alone(settings, settings.port)
+
+
+def check_grpc_port(settings: Settings) -> None:
+    """Makes sure that the port for gRPC can be had, since gRPC itself says so late and at length.
+
+    Raises:
+        OSError: it cannot.
+    """
+    if settings.grpc_port:
+        with _told(settings.host, settings.grpc_port, "--grpc-port 9001"):
+            take = bind_shared if settings.reuse_port else _listen_alone
+            take(settings, settings.grpc_port).close()
 
 
 def bind_shared(settings: Settings, port: int) -> socket.socket:
@@ -232,6 +236,22 @@ def reserve(settings: Settings) -> socket.socket:
     with listen(settings) as alone:
         port = alone.getsockname()[1]
     return bind_shared(settings, port)
+
+
+def _listen_alone(settings: Settings, port: int) -> socket.socket:
+    return socket.create_server((settings.host, port), family=_family(settings), backlog=_BACKLOG)
+
+
+@contextmanager
+def _told(host: str, port: int, way_out: str) -> Iterator[None]:
+    """Says what could not be listened on, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if (error.errno or 0) < 0:  # getaddrinfo's own numbers
+            raise OSError(f"`host` must be an address of this machine. Received: {host}") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(f"Cannot listen on {host} port {port}: {reason}. Choose another: {way_out}.") from error
 
 
 def _family(settings: Settings) -> socket.AddressFamily:

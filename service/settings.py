@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings
 
 from models.command_line import Names, program_config, split
 from models.manifest import ModelName
+from models.pointers import is_label
 from service.runtimes import AUTO, RUNTIMES
 
 LATEST = "latest"
@@ -52,13 +53,40 @@ def _check_versions(text: str) -> str:
     return text
 
 
+def _labels(text: str) -> dict[str, dict[str, int]]:
+    """The version of each label by model, of `digits@stable=3,digits@canary=4`.
+
+    Raises:
+        ValueError: an item is not of this form, or names a label for the second time.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for item in split(text):
+        parts = re.fullmatch("([^@=]+)@([^@=]+)=([1-9][0-9]{0,5})", item)
+        if not parts or not is_label(parts[2]) or parts[2] in found.setdefault(parts[1], {}):
+            raise ValueError(
+                "`labels` must give each label of a model one version from 1 to 999999: "
+                f"digits@stable=3,digits@canary=4. Received: {item}"
+            )
+        found[parts[1]][parts[2]] = int(parts[3])
+    return found
+
+
+def _check_labels(text: str | None) -> str | None:
+    _labels(text or "")
+    return text
+
+
 RuntimeChoice = Annotated[str, AfterValidator(_check_runtimes)]
 """A runtime for all models, and others for single ones (`churn=onnx`), with commas between."""
 VersionsChoice = Annotated[str, AfterValidator(_check_versions)]
 """Which versions are loaded of all models, and of single ones (`churn=3`), with commas between."""
+LabelsChoice = Annotated[str | None, AfterValidator(_check_labels)]
+"""Which versions have which labels, whatever is on disk."""
 
 
-def _check_grpc(port: int) -> int:
+def _check_grpc(port: int, others: ValidationInfo) -> int:
+    if port and port == others.data.get("port"):
+        raise ValueError(f"`grpc_port` must be another port than that of HTTP. Received: {port} for both.")
     missing = [name for name in _GRPC_PACKAGES if port and find_spec(name) is None]
     if missing:
         raise ValueError(
@@ -94,6 +122,10 @@ class Settings(BaseSettings):
         description=f"Which versions are loaded: {LATEST} (the pinned one, else the highest), {ALL}, or that one and a "
         f"number of the highest, such as 2. Per model: {LATEST},churn=3.",
     )
+    labels: LabelsChoice = Field(
+        None,
+        description="Labels of versions, which win over those on disk: digits@stable=3,digits@canary=4.",
+    )
     default_model: ModelName | None = Field(
         None, description="The model that POST /predict asks. Needed only where several are published."
     )
@@ -123,7 +155,9 @@ class Settings(BaseSettings):
     fast_lane: bool = Field(
         True, description="Answer plain predictions from the connection itself; the answers are the same without."
     )
-    tls_certificate: Path | None = Field(None, description="File with the certificate chain, PEM, to serve HTTPS.")
+    tls_certificate: Path | None = Field(
+        None, description="File with the certificate chain, PEM, to serve HTTPS, and gRPC over TLS."
+    )
     tls_key: Path | None = Field(None, description="File with the certificate's private key, PEM.")
     max_batch_size: int = Field(
         64, ge=1, le=65536, description="Most rows that run at once; a longer request is cut into batches."
@@ -172,3 +206,7 @@ class Settings(BaseSettings):
         if choice == LATEST:
             return 0
         return sys.maxsize if choice == ALL else int(choice)
+
+    def labels_of(self, model: str) -> dict[str, int]:
+        """The version of each label that the settings give a model."""
+        return _labels(self.labels or "").get(model, {})

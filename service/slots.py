@@ -29,11 +29,19 @@ class Slot:
 
     One thread reconciles and closes. What it changes it replaces whole, so that any other may read the attributes.
 
+    Args:
+        name, store: Which model, and where its versions are.
+        load_runtime: Turns a version whose files are whole into a runtime.
+        newest: How many of the highest versions are loaded.
+        given_labels: Labels that win over those on disk.
+        metrics: Where loads are counted.
+        note_change: Called when another version answers.
+
     Attributes:
         current: The version that answers a request which names none; None where none can.
         loaded: All versions in memory, by number.
         labelled: The version of each label: the last one named by it that was ready.
-        labels: The version that each label names on disk.
+        labels: The version that each label names.
         versions: The versions on disk.
         statuses: The versions that were asked for, each with its state.
         problem: Why versions that should be served are not; empty where all is well.
@@ -45,13 +53,14 @@ class Slot:
         store: ArtifactStore,
         load_runtime: LoadRuntime,
         newest: int,
+        given_labels: Mapping[str, int],
         metrics: Metrics,
         note_change: Callable[[], None],
     ) -> None:
         self.current: LoadedModel | None = None
         self.loaded: Mapping[int, LoadedModel] = {}
         self.labelled: Mapping[str, LoadedModel] = {}
-        self.labels: Mapping[str, int] = {}
+        self.labels: Mapping[str, int] = given_labels
         self.versions: Sequence[int] = ()
         self.statuses: Mapping[int, VersionStatus] = {}
         self.problem = ""
@@ -59,6 +68,7 @@ class Slot:
         self._store = store
         self._load_runtime = load_runtime
         self._newest = newest
+        self._given_labels = given_labels
         self._metrics = metrics
         self._note_change = note_change
         self._desired: int | None = None
@@ -106,7 +116,7 @@ class Slot:
     def _read_labels(self) -> list[str]:
         """Where the file is damaged, the labels stay what they were."""
         try:
-            self.labels = self._store.labels(self._name)
+            self.labels = {**self._store.labels(self._name), **self._given_labels}
         except (ArtifactError, OSError) as error:
             return [str(error) if isinstance(error, ArtifactError) else f"The labels cannot be read: {error.strerror}."]
         return []

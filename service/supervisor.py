@@ -22,7 +22,7 @@ from pathlib import Path
 
 from service.server import reserve, scheme
 from service.settings import Settings
-from service.worker import Worker
+from service.worker import Worker, leave
 
 _log = logging.getLogger(__name__)
 _LISTENING = b"layerserve: listening\n"
@@ -64,6 +64,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._code = 0
+        self._restarts = 0.0
 
     async def run(self) -> int:
         """Runs until all workers have ended after a signal, or one cannot be started."""
@@ -72,6 +73,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         _log.info("Starting %d workers.", self._settings.workers)
+        self._leave_restarts(0.0)
         ended = asyncio.create_task(self._keep_all())
         stopping, at_once = (asyncio.create_task(event.wait()) for event in (self._stopping, self._at_once))
         await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -101,6 +103,7 @@ class Supervisor:
             failed_starts = 0 if has_listened else failed_starts + 1
             soon_dead = soon_dead + 1 if time.monotonic() - began < _HEALTHY_SECONDS else 0
             _log.error("Worker %d ended with %s; another takes its place.", number, _described(code))
+            self._leave_restarts(self._restarts + 1)
             if failed_starts == _MAX_FAILED_STARTS:
                 _log.error("Worker %d failed to start %d times in a row: giving up.", number, failed_starts)
                 self._code = _CANNOT_START
@@ -109,6 +112,14 @@ class Supervisor:
             delay = min(self._first_delay * 2 ** (soon_dead - 1), _MAX_DELAY_SECONDS) if soon_dead else 0.0
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay)
+
+    def _leave_restarts(self, number: float) -> None:
+        """Leaves for the workers' page how often one was replaced."""
+        self._restarts = number
+        try:
+            leave(self._folder / "supervisor.json", {"layerserve_worker_restarts_total": [((), number)]})
+        except OSError as error:  # a full disk stops the counting, not the service
+            _log.error("The workers cannot see how often one was replaced: %s", error)
 
     async def _run_worker(self, number: int) -> tuple[bool, int]:
         """One life of a worker: whether it came to listen, and its exit code."""

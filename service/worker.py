@@ -1,8 +1,9 @@
 """One of several processes that serve the same models on the same port, and the metrics that they share.
 
-Each worker leaves its snapshot in a private folder every second, and before each page that it shows; whichever worker
-is asked for `/metrics` adds up what lies there. A counter never goes back: what a worker has shown it has written, and
-the one that replaces a dead worker goes on from the counts which that one left.
+Each worker leaves its snapshot in a private folder every second, and before each page that it shows, and the process
+above them its own beside it; whichever worker is asked for `/metrics` adds up what lies there. A counter never goes
+back: what a worker has shown it has written, and the one that replaces a dead worker goes on from the counts which that
+one left.
 """
 
 from __future__ import annotations
@@ -98,10 +99,8 @@ class Share:
 
     def _write(self) -> Snapshot:
         own = merge([self._inherited, self._take()])
-        partial = self._file.with_suffix(".partial")
         try:
-            partial.write_text(json.dumps({"pid": os.getpid(), "series": own}))  # orjson has no infinity
-            partial.replace(self._file)
+            leave(self._file, own)
         except OSError as error:  # a full disk stops the sharing, not the service
             if self._is_written:
                 _log.error("The other workers cannot see this one's metrics: %s", error)
@@ -109,6 +108,17 @@ class Share:
         else:
             self._is_written = True
         return own
+
+
+def leave(file: Path, snapshot: Snapshot) -> None:
+    """Leaves what this process counted for the others, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({"pid": os.getpid(), "series": snapshot}))  # orjson has no infinity
+    partial.replace(file)
 
 
 def _read(file: Path) -> Snapshot:

@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "models.artifact",
         "models.manifest",
     ),
-    "service.settings": ("models.manifest", "models.command_line", "service.runtimes"),
+    "service.settings": ("models.manifest", "models.pointers", "models.command_line", "service.runtimes"),
     "service.errors": ("service.exchange",),
     "service.exchange": (),
     "service.logs": (),
@@ -167,7 +167,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_request",
         "models.manifest",
     ),
-    "service.protocols.v2_body": ("service.errors", "service.protocols.tensors"),
+    "service.protocols.v2_body": (
+        "service.errors",
+        "service.protocols.request_body",
+        "service.protocols.tensors",
+    ),
     "service.protocols.v2_models": (
         "service.metadata",
         "service.statistics",
@@ -184,6 +188,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_request",
         "service.protocols.v2_tensors",
         "models.manifest",
+        "models.pointers",
     ),
     "service.protocols.v2_infer_schema": (
         "service.metadata",
@@ -215,6 +220,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_schema",
         "service.protocols.v2_tensors",
         "models.manifest",
+        "service.protocols.predict",
+        "service.protocols.application",
     ),
     "service.protocols.v2_messages": (
         "service.errors",
@@ -235,15 +242,20 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_models",
         "service.protocols.v2_request",
         "models.manifest",
+        "service.exchange",
+        "service.grpc_calls",
     ),
-    "service.grpc_server": ("service.engine", "service.errors", "service.settings"),
+    "service.grpc_calls": ("service.errors", "service.exchange", "service.logs", "service.observer"),
+    "service.grpc_server": ("service.engine", "service.errors", "service.grpc_calls", "service.settings"),
     "service.protocols.v2_repository": (
         "service.errors",
         "service.protocols.tensors",
         "service.protocols.v2",
         "service.protocols.v2_models",
         "service.protocols.v2_schema",
+        "service.protocols.application",
     ),
+    "service.protocols.application": ("service.engine",),
     "service.protocols.request_body": ("service.errors",),
     "service.protocols.tfs": (
         "service.engine",
@@ -257,6 +269,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.tfs_schema",
         "service.protocols.tfs_target",
         "models.manifest",
+        "service.protocols.predict",
+        "service.protocols.application",
     ),
     "service.protocols.tfs_grpc": (
         "service.engine",
@@ -267,8 +281,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.tfs_messages",
         "service.protocols.tfs_target",
         "models.manifest",
+        "service.exchange",
     ),
-    "service.protocols.tfs_messages": ("service.errors", "models.manifest"),
+    "service.protocols.tfs_messages": ("service.errors", "service.protocols.datatypes", "models.manifest"),
     "service.protocols.tfs_target": (
         "service.engine",
         "service.metadata",
@@ -320,6 +335,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.predict",
         "service.tickets",
         "models.manifest",
+        "service.protocols.application",
     ),
     "service.protocols.v2_together": (
         "service.engine",

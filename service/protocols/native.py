@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from service.engine import Engine
 from service.errors import NotReady
 from service.exchange import Exchange
 from service.metadata import ModelIndex
 from service.protocols import schema
 from service.protocols.answers import answer_tensors, dump, example
+from service.protocols.application import EngineOf
 from service.protocols.bodies import kind_of_answer, kind_of_body
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.json_rows import LARGE_BODY_BYTES
@@ -25,20 +25,12 @@ from service.protocols.request_body import read_body
 router = APIRouter()
 
 
-# FastAPI calls what is no coroutine in a thread, which takes longer than all else that it does for a request.
-async def engine_of(request: Request) -> Engine:
-    """The engine that `create_app` put there."""
-    engine: Engine = request.app.state.engine
-    return engine
-
-
 async def predictor_of(request: Request) -> Predictor:
     """The predictor that `create_app` put there."""
     predictor: Predictor = request.app.state.predictor
     return predictor
 
 
-EngineOf = Annotated[Engine, Depends(engine_of)]
 PredictorOf = Annotated[Predictor, Depends(predictor_of)]
 Labels = Annotated[bool, Query(description="Answer each row with its likeliest label and that label's probability.")]
 

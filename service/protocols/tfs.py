@@ -21,7 +21,9 @@ from service.errors import InvalidRequest, NotFound
 from service.exchange import Exchange
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols import tfs_schema
+from service.protocols.application import engine_of
 from service.protocols.hanging_up import ends_with_caller
+from service.protocols.predict import TIMEOUT_HEADER, timeout_seconds
 from service.protocols.request_body import read_body
 from service.protocols.tfs_decode import Layout, decode_examples, decode_predict, parse
 from service.protocols.tfs_encode import check_output, dump, encode_classes, encode_predict, encode_values
@@ -51,7 +53,7 @@ async def answer(request: Request) -> Response:
     path = (
         request.scope.get("raw_path", quote(request.scope["path"], "/:").encode()).partition(b"?")[0].decode("latin-1")
     )
-    engine: Engine = request.app.state.engine
+    engine = engine_of(request)
     if request.method == "POST" and (found := _VERBS.fullmatch(path)):
         return await _infer(request, engine, target_of(found).resolved(engine), found["verb"].lower())
     if request.method in {"GET", "HEAD"} and (found := _QUESTIONS.fullmatch(path)):
@@ -74,6 +76,7 @@ async def _infer(request: Request, engine: Engine, target: Target, verb: str) ->
     exchange.protocol = PROTOCOL
     body = await read_body(request, request.app.state.settings.max_body_bytes, may_be_compressed=True)
     exchange.received = perf_counter()
+    timeout = timeout_seconds(request.headers.get(TIMEOUT_HEADER))
     try:
         metadata = engine.metadata(target.name, target.version)
         exchange.model, exchange.version = metadata.name, metadata.version
@@ -84,7 +87,7 @@ async def _infer(request: Request, engine: Engine, target: Target, verb: str) ->
         exchange.decode = perf_counter() - exchange.received
         exchange.rows = max((len(values) for values in inputs.values() if values.ndim), default=0)
         with ends_with_caller(request):
-            response = await engine.infer(InferenceRequest(inputs, target.name, target.version))
+            response = await engine.infer(InferenceRequest(inputs, target.name, target.version, timeout))
     except NotFound as error:
         raise target.not_found() from error
     exchange.version = response.version

@@ -5,8 +5,10 @@ Those stubs load TensorFlow, so this is imported only where it is asked for.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from google.protobuf import json_format
@@ -21,14 +23,18 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from models.manifest import Signature, Tensors
 from service.engine import Engine
 from service.errors import InvalidRequest, NotFound
+from service.exchange import Exchange
 from service.inference import InferenceRequest, InferenceResponse
 from service.protocols.tfs_decode import SIGNATURE_NAME, Document, check_signature_name, decode_examples
 from service.protocols.tfs_encode import check_output, labels_of
 from service.protocols.tfs_messages import array_of, features_of, proto_of
 from service.protocols.tfs_target import Target, metadata_of, statuses_of
 
+_PROTOCOL = "tfs-grpc"
+_LARGE_BYTES = 256 * 2**10
 _METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
 
 
@@ -54,65 +60,47 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
 
     async def Predict(self, request: Any, context: Any) -> Any:
         """All outputs, or those that `output_filter` names."""
-        return await self._predict(request, context.time_remaining())
-
-    async def Classify(self, request: Any, context: Any) -> Any:
-        """Labels and scores of each example."""
-        return await self._classify(request, context.time_remaining())
-
-    async def Regress(self, request: Any, context: Any) -> Any:
-        """A number for each example."""
-        return await self._regress(request, context.time_remaining())
-
-    async def MultiInference(self, request: Any, context: Any) -> Any:
-        """The same examples classified and regressed."""
-        return await self._multi_inference(request, context.time_remaining())
-
-    async def GetModelMetadata(self, request: Any, context: Any) -> Any:
-        """The signature."""
-        return await self._metadata(request, context.time_remaining())
-
-    async def _predict(self, request: Any, timeout: float | None) -> Any:
+        exchange = _inference()
         target = _target(request.model_spec).resolved(self._engine)
-        signature = _metadata(self._engine, target).signature
-        specs = {spec.name: spec for spec in signature.inputs}
-        inputs = {
-            name: array_of(specs[name], proto, self._limit) for name, proto in request.inputs.items() if name in specs
-        }
-        if inputs.keys() != specs.keys() or len(request.inputs) != len(specs):
-            raise InvalidRequest(f"input keys must be {sorted(specs)}. Received: {sorted(request.inputs)}.")
+        signature = self._signature(target, exchange)
         names = [spec.name for spec in signature.outputs]
         unknown = sorted(set(request.output_filter) - set(names))
         if unknown:
             raise InvalidRequest(f"output tensor alias not found in signature: {unknown[0]} Outputs are: {names}.")
-        response = await self._infer(target, InferenceRequest(inputs, target.name, target.version, timeout))
+        inputs = await _decoded(request, _arrays, request.inputs, signature, self._limit)
+        response = await self._infer(target, inputs, context.time_remaining(), exchange)
+        began = perf_counter()
         answer = predict_pb2.PredictResponse()
         _name(answer.model_spec, response)
         for name in request.output_filter or names:
             proto_of(response.outputs[name], answer.outputs[name])
+        exchange.encode = perf_counter() - began
         return answer
 
-    async def _classify(self, request: Any, timeout: float | None) -> Any:
-        response = await self._examples(request.model_spec, request.input, "classify", timeout)
+    async def Classify(self, request: Any, context: Any) -> Any:
+        """Labels and scores of each example."""
+        response = await self._examples(request.model_spec, request.input, "classify", context.time_remaining())
         answer = classification_pb2.ClassificationResponse()
         _name(answer.model_spec, response)
         _fill_classes(answer.result, response)
         return answer
 
-    async def _regress(self, request: Any, timeout: float | None) -> Any:
-        response = await self._examples(request.model_spec, request.input, "regress", timeout)
+    async def Regress(self, request: Any, context: Any) -> Any:
+        """A number for each example."""
+        response = await self._examples(request.model_spec, request.input, "regress", context.time_remaining())
         answer = regression_pb2.RegressionResponse()
         _name(answer.model_spec, response)
         _fill_values(answer.result, response)
         return answer
 
-    async def _multi_inference(self, request: Any, timeout: float | None) -> Any:
+    async def MultiInference(self, request: Any, context: Any) -> Any:
+        """The same examples classified and regressed."""
         answer = inference_pb2.MultiInferenceResponse()
         for task in request.tasks:
             verb = _METHODS.get(task.method_name)
             if verb is None:
                 raise InvalidRequest(f"Unsupported signature method_name: {task.method_name}")
-            response = await self._examples(task.model_spec, request.input, verb, timeout)
+            response = await self._examples(task.model_spec, request.input, verb, context.time_remaining())
             result = answer.results.add()
             _name(result.model_spec, response)
             if verb == "classify":
@@ -121,7 +109,8 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
                 _fill_values(result.regression_result, response)
         return answer
 
-    async def _metadata(self, request: Any, timeout: float | None) -> Any:
+    async def GetModelMetadata(self, request: Any, context: Any) -> Any:
+        """The signature."""
         if list(request.metadata_field) != ["signature_def"]:
             raise InvalidRequest(f"Metadata field {list(request.metadata_field)} is not supported. Ask: signature_def.")
         target = _target(request.model_spec).resolved(self._engine)
@@ -134,25 +123,32 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
         return answer
 
     async def _examples(self, spec: Any, given: Any, verb: str, timeout: float | None) -> InferenceResponse:
+        exchange = _inference()
         target = _target(spec).resolved(self._engine)
-        signature = _metadata(self._engine, target).signature
+        signature = self._signature(target, exchange)
         check_output(signature, verb)
-        with_context = given.example_list_with_context
-        examples = [*given.example_list.examples, *with_context.examples]
-        members = {
-            "examples": [features_of(example) for example in examples],
-            "context": features_of(with_context.context),
-        }
-        if not examples:
-            raise InvalidRequest("Input is empty.")
-        inputs = decode_examples(Document(members, is_finite=False), signature)
-        return await self._infer(target, InferenceRequest(inputs, target.name, target.version, timeout))
+        inputs = await _decoded(given, _columns, given, signature)
+        return await self._infer(target, inputs, timeout, exchange)
 
-    async def _infer(self, target: Target, request: InferenceRequest) -> InferenceResponse:
+    def _signature(self, target: Target, exchange: Exchange) -> Signature:
         try:
-            return await self._engine.infer(request)
+            metadata = self._engine.metadata(target.name, target.version)
         except NotFound as error:
             raise target.not_found() from error
+        exchange.model, exchange.version = metadata.name, metadata.version
+        return metadata.signature
+
+    async def _infer(
+        self, target: Target, inputs: Tensors, timeout: float | None, exchange: Exchange
+    ) -> InferenceResponse:
+        exchange.decode = perf_counter() - exchange.received
+        exchange.rows = max((len(values) for values in inputs.values() if values.ndim), default=0)
+        try:
+            response = await self._engine.infer(InferenceRequest(inputs, target.name, target.version, timeout))
+        except NotFound as error:
+            raise target.not_found() from error
+        exchange.version = response.version
+        return response
 
 
 class _Models(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc] # generated, untyped
@@ -163,9 +159,6 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:
         """The states of a model's versions."""
-        return await self._status(request, context.time_remaining())
-
-    async def _status(self, request: Any, timeout: float | None) -> Any:
         document = statuses_of(self._engine, _target(request.model_spec).resolved(self._engine))
         states = {"model_version_status": document["model_version_status"]}
         return json_format.ParseDict(states, get_model_status_pb2.GetModelStatusResponse())
@@ -178,11 +171,36 @@ def _target(spec: Any) -> Target:
     return Target(spec.name, spec.version.value or None, spec.version_label or None)
 
 
-def _metadata(engine: Engine, target: Target) -> Any:
-    try:
-        return engine.metadata(target.name, target.version)
-    except NotFound as error:
-        raise target.not_found() from error
+def _inference() -> Exchange:
+    """The exchange of this call, which is one that is counted."""
+    exchange = Exchange.current()
+    exchange.protocol = _PROTOCOL
+    return exchange
+
+
+async def _decoded(message: Any, decode: Callable[..., Tensors], *given: Any) -> Tensors:
+    """The arrays in a message; a large one is decoded in a thread, so that others are answered meanwhile."""
+    if message.ByteSize() > _LARGE_BYTES:
+        return await asyncio.to_thread(decode, *given)
+    return decode(*given)
+
+
+def _arrays(protos: Any, signature: Signature, limit: int) -> Tensors:
+    """The arrays of TensorProtos by the names of the inputs."""
+    specs = {spec.name: spec for spec in signature.inputs}
+    if set(protos) != specs.keys():
+        raise InvalidRequest(f"input keys must be {sorted(specs)}. Received: {sorted(protos)}.")
+    return {name: array_of(specs[name], proto, limit) for name, proto in protos.items()}
+
+
+def _columns(given: Any, signature: Signature) -> Tensors:
+    """The arrays of a list of Examples."""
+    with_context = given.example_list_with_context
+    examples = [*given.example_list.examples, *with_context.examples]
+    if not examples:
+        raise InvalidRequest("Input is empty.")
+    members = {"examples": [features_of(example) for example in examples], "context": features_of(with_context.context)}
+    return decode_examples(Document(members, is_finite=False), signature)
 
 
 def _name(spec: Any, response: InferenceResponse) -> None:

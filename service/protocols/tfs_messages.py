@@ -8,25 +8,28 @@ from typing import Any
 import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
-from models.manifest import TensorSpec
+from models.manifest import TensorSpec, dtype_name
 from service.errors import InvalidRequest
+from service.protocols.datatypes import DATATYPES, Datatype
 
-_FIELDS = {
-    "DT_FLOAT": (np.float32, "float_val"),
-    "DT_DOUBLE": (np.float64, "double_val"),
-    "DT_INT8": (np.int8, "int_val"),
-    "DT_INT16": (np.int16, "int_val"),
-    "DT_INT32": (np.int32, "int_val"),
-    "DT_INT64": (np.int64, "int64_val"),
-    "DT_UINT8": (np.uint8, "int_val"),
-    "DT_UINT16": (np.uint16, "int_val"),
-    "DT_UINT32": (np.uint32, "uint32_val"),
-    "DT_UINT64": (np.uint64, "uint64_val"),
-    "DT_BOOL": (np.bool_, "bool_val"),
-    "DT_HALF": (np.float16, "half_val"),
-    "DT_STRING": (np.str_, "string_val"),
+_LISTS = {
+    "DT_FLOAT": "float_val",
+    "DT_DOUBLE": "double_val",
+    "DT_INT8": "int_val",
+    "DT_INT16": "int_val",
+    "DT_INT32": "int_val",
+    "DT_INT64": "int64_val",
+    "DT_UINT8": "int_val",
+    "DT_UINT16": "int_val",
+    "DT_UINT32": "uint32_val",
+    "DT_UINT64": "uint64_val",
+    "DT_BOOL": "bool_val",
+    "DT_HALF": "half_val",
+    "DT_STRING": "string_val",
 }
-_NAMES = {np.dtype(dtype).kind + str(np.dtype(dtype).itemsize): name for name, (dtype, _) in _FIELDS.items()}
+"""The field of a TensorProto in which each type is listed."""
+_OF_NAME: dict[str, Datatype] = {item.tensorflow: item for item in DATATYPES}
+_NAMES: dict[str, str] = {item.dtype: item.tensorflow for item in DATATYPES}
 _INPUT = (
     predict_pb2.PredictRequest.DESCRIPTOR.fields_by_name["inputs"].message_type.fields_by_name["value"].message_type
 )
@@ -44,38 +47,38 @@ def array_of(spec: TensorSpec, proto: Any, limit: int) -> np.ndarray:
         InvalidRequest: its parts contradict one another, or it is of a type that no input has.
     """
     kind = _ENUM.values_by_number.get(proto.dtype)
-    if kind is None or kind.name not in _FIELDS:
+    if kind is None or kind.name not in _OF_NAME:
         raise InvalidRequest(
             f"Input `{spec.name}` must be {spec.dtype}. Received: {kind.name if kind else proto.dtype}."
         )
-    dtype, field = _FIELDS[kind.name]
+    wire = _OF_NAME[kind.name].wire
     shape = [dim.size for dim in proto.tensor_shape.dim]
     count = math.prod(shape)
     if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0 or len(shape) > _MAX_NDIM:
         raise InvalidRequest(f"Input `{spec.name}` must have a known shape. Received: {shape[:_MAX_NDIM]}.")
-    if count * max(np.dtype(dtype).itemsize, 1) > limit or (shape and shape[0] and not count):
+    if count * (wire.itemsize if wire else 1) > limit or (shape and shape[0] and not count):
         raise InvalidRequest(
             f"Input `{spec.name}` must have values, of at most {limit} bytes. Received: shape {shape}."
         )
     if proto.tensor_content:
-        return _fitted(spec, _from_content(spec, proto.tensor_content, np.dtype(dtype), shape))
-    values = list(getattr(proto, field))
+        return _fitted(spec, _from_content(spec, proto.tensor_content, wire, shape))
+    values = list(getattr(proto, _LISTS[kind.name]))
     if len(values) > count or (count and not values):
         raise InvalidRequest(f"Input `{spec.name}` must have {count} values for its shape. Received: {len(values)}.")
     values += values[-1:] * (count - len(values))
-    return _fitted(spec, _from_list(spec, values, np.dtype(dtype)).reshape(shape))
+    return _fitted(spec, _from_list(spec, values, wire).reshape(shape))
 
 
 def proto_of(values: np.ndarray, proto: Any) -> None:
     """Fills `proto` with an array, as a list of its type, which is what TensorFlow Serving answers with."""
-    name = "DT_STRING" if values.dtype.kind == "U" else _NAMES[values.dtype.kind + str(values.dtype.itemsize)]
+    name = _NAMES[dtype_name(values)]
     proto.dtype = _ENUM.values_by_name[name].number
     for size in values.shape:
         proto.tensor_shape.dim.add(size=size)
     if name == "DT_HALF":
         values = values.view(np.uint16)
     flat = values.ravel().tolist()
-    getattr(proto, _FIELDS[name][1]).extend([text.encode() for text in flat] if name == "DT_STRING" else flat)
+    getattr(proto, _LISTS[name]).extend([text.encode() for text in flat] if name == "DT_STRING" else flat)
 
 
 def features_of(example: Any) -> dict[str, Any]:
@@ -92,20 +95,20 @@ def features_of(example: Any) -> dict[str, Any]:
     return found
 
 
-def _from_content(spec: TensorSpec, content: bytes, dtype: np.dtype[Any], shape: list[int]) -> np.ndarray:
-    if dtype.kind == "U" or len(content) != math.prod(shape) * dtype.itemsize:
+def _from_content(spec: TensorSpec, content: bytes, wire: np.dtype[Any] | None, shape: list[int]) -> np.ndarray:
+    if wire is None or len(content) != math.prod(shape) * wire.itemsize:
         raise InvalidRequest(
             f"Input `{spec.name}` must have the bytes of its shape {shape} in `tensor_content`. "
             f"Received: {len(content)}."
         )
-    array: np.ndarray = np.frombuffer(content, dtype.newbyteorder("<")).reshape(shape)
-    if dtype.kind == "b" and np.frombuffer(content, np.uint8).max(initial=0) > 1:
+    array: np.ndarray = np.frombuffer(content, wire).reshape(shape)
+    if wire.kind == "b" and np.frombuffer(content, np.uint8).max(initial=0) > 1:
         raise InvalidRequest(f"Input `{spec.name}` must hold 0 or 1 for booleans.")
     return array
 
 
-def _from_list(spec: TensorSpec, values: list[Any], dtype: np.dtype[Any]) -> np.ndarray:
-    if dtype.kind == "U":
+def _from_list(spec: TensorSpec, values: list[Any], dtype: np.dtype[Any] | None) -> np.ndarray:
+    if dtype is None:
         texts = [_text(spec.name, value) for value in values]
         longest = max(map(len, texts), default=0)
         if longest * len(texts) * 4 > _MAX_TEXT_BYTES:

@@ -15,10 +15,13 @@ from service.exchange import Exchange
 from service.inference import InferenceRequest
 from service.metadata import ModelMetadata
 from service.protocols import v2_models, v2_schema
+from service.protocols.application import EngineOf
 from service.protocols.hanging_up import ends_with_caller
+from service.protocols.predict import TIMEOUT_HEADER, timeout_seconds
 from service.protocols.tensors import describe
 from service.protocols.v2_body import Body, answer, read_body
 from service.protocols.v2_infer import (
+    Which,
     check_outputs,
     choose_outputs,
     decode_inputs,
@@ -26,8 +29,9 @@ from service.protocols.v2_infer import (
     encode_outputs,
     infer,
     raw_input,
+    shortest,
     split_binary,
-    version_number,
+    which_version,
 )
 from service.protocols.v2_request import InferMessage, parse_message, read_json
 from service.statistics import Statistics
@@ -42,12 +46,6 @@ _VERSION = _MODEL + "/versions/{version}"
 router = APIRouter()
 
 
-async def engine_of(request: Request) -> Engine:
-    """The engine that `create_app` put there."""
-    engine: Engine = request.app.state.engine
-    return engine
-
-
 async def statistics_of(request: Request) -> Statistics:
     """The statistics that `create_app` put there."""
     statistics: Statistics = request.app.state.statistics
@@ -60,7 +58,6 @@ async def version_of(request: Request) -> str | None:
     return version
 
 
-EngineOf = Annotated[Engine, Depends(engine_of)]
 StatisticsOf = Annotated[Statistics, Depends(statistics_of)]
 VersionOf = Annotated[str | None, Depends(version_of)]
 
@@ -102,15 +99,16 @@ async def statistics_of_all(engine: EngineOf, statistics: StatisticsOf) -> Respo
 @router.get(_VERSION, **v2_schema.of_version(v2_schema.MODEL))
 @router.get(_MODEL, **v2_schema.MODEL)
 async def model(engine: EngineOf, name: str, version: VersionOf) -> Response:
-    """A model's inputs and outputs."""
-    return _json(v2_models.model_metadata(engine.metadata(name, version_number(version))))
+    """A model's versions, inputs and outputs."""
+    metadata = engine.metadata(name, *which_version(version))
+    return _json(v2_models.model_metadata(metadata, engine.describe(metadata.name)))
 
 
 @router.get(_VERSION + "/ready", **v2_schema.of_version(v2_schema.MODEL_READY))
 @router.get(_MODEL + "/ready", **v2_schema.MODEL_READY)
 async def model_ready(engine: EngineOf, name: str, version: VersionOf) -> Response:
     """Whether a model can be asked; any other status than 200 says that it cannot."""
-    return _json({"name": engine.metadata(name, version_number(version)).name, "ready": True})
+    return _json({"name": engine.metadata(name, *which_version(version)).name, "ready": True})
 
 
 @router.get(_VERSION + "/config", **v2_schema.of_version(v2_schema.CONFIG))
@@ -118,7 +116,7 @@ async def model_ready(engine: EngineOf, name: str, version: VersionOf) -> Respon
 async def config(request: Request, engine: EngineOf, name: str, version: VersionOf) -> Response:
     """A model's configuration, as Triton has it."""
     settings = request.app.state.settings
-    metadata = engine.metadata(name, version_number(version))
+    metadata = engine.metadata(name, *which_version(version))
     return _json(
         v2_models.model_config(
             metadata, max_batch_size=settings.max_batch_size, max_queue_delay_ms=settings.max_queue_delay_ms
@@ -130,7 +128,7 @@ async def config(request: Request, engine: EngineOf, name: str, version: Version
 @router.get(_MODEL + "/stats", **v2_schema.STATISTICS)
 async def statistics_of_one(engine: EngineOf, statistics: StatisticsOf, name: str, version: VersionOf) -> Response:
     """What a version has done."""
-    metadata = engine.metadata(name, version_number(version))
+    metadata = engine.metadata(name, *which_version(version))
     return _json(v2_models.all_statistics([(metadata.name, metadata.version)], statistics))
 
 
@@ -142,14 +140,14 @@ async def infer_model(
     """Asks a model."""
     exchange = Exchange.of(request.scope)
     exchange.protocol = _PROTOCOL
-    number = version_number(version)
+    which = which_version(version)
     body = await read_body(request, request.app.state.settings.max_body_bytes)
     exchange.received = time.perf_counter()
-    metadata = engine.metadata(name, number)
+    metadata = engine.metadata(name, *which)
     exchange.model, exchange.version = metadata.name, metadata.version
     counted = statistics.of(metadata.name, metadata.version)
     try:
-        response = await _infer(request, engine, metadata, body, exchange)
+        response = await _infer(request, engine, metadata, which, body, exchange)
     except Exception:
         counted.failed.add(time.perf_counter() - exchange.received)
         raise
@@ -158,17 +156,20 @@ async def infer_model(
     return response
 
 
-async def _infer(request: Request, engine: Engine, metadata: ModelMetadata, body: Body, exchange: Exchange) -> Response:
+async def _infer(
+    request: Request, engine: Engine, metadata: ModelMetadata, which: Which, body: Body, exchange: Exchange
+) -> Response:
     if _is_slow(metadata, body):  # so that health checks and small requests are answered meanwhile
         message, inputs = await asyncio.to_thread(_decode, metadata, body)
     else:
         message, inputs = _decode(metadata, body)
     choices = check_outputs(metadata.signature, message)
+    timeout = shortest(message.timeout, timeout_seconds(request.headers.get(TIMEOUT_HEADER)))
     exchange.decode = time.perf_counter() - exchange.received
     exchange.rows = len(next(iter(inputs.values()), ()))
-    version = metadata.version if "version" in request.path_params else None
+    asked = InferenceRequest(inputs, metadata.name, which.version, timeout, which.label)
     with ends_with_caller(request):
-        response = await infer(engine, metadata, InferenceRequest(inputs, metadata.name, version, message.timeout))
+        response = await infer(engine, metadata, asked)
     exchange.version = response.version
     began = time.perf_counter()
     outputs = choose_outputs(response, choices)

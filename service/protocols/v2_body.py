@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from fastapi import Request, Response
 
-from service.errors import InvalidRequest, PayloadTooLarge, UnsupportedMedia
+from service.errors import InvalidRequest
+from service.protocols.request_body import read_padded
 from service.protocols.tensors import describe
 
 HEADER = "inference-header-content-length"
 _ALIGNMENT = 16
-_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _LEAST_BYTES = 1024  # shorter answers are not worth compressing
 _LARGE_BYTES = 256 * 2**10
 _LEVEL = 1  # tensors hardly become smaller by more effort
@@ -39,17 +39,7 @@ async def read_body(request: Request, limit: int) -> Body:
     """
     length = _json_length(request.headers.get(HEADER))
     padding = -(length or 0) % _ALIGNMENT
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding == "identity":
-        data = await _read(request, limit, padding)
-    elif encoding in _WINDOW_BITS:
-        data = await asyncio.to_thread(
-            _decompress, await _read(request, limit, 0), _WINDOW_BITS[encoding], limit, padding
-        )
-    else:
-        raise UnsupportedMedia(
-            f"The body must be compressed by gzip or deflate, or not at all. Received: {describe(encoding)}."
-        )
+    data = await read_padded(request, limit, padding)
     content = memoryview(data)[padding:]
     if length is None:
         return Body(content, content[:0], is_raw=False)
@@ -80,31 +70,6 @@ def _json_length(header: str | None) -> int | None:
     raise InvalidRequest(f"`{HEADER}` must be a whole number of bytes from 0. Received: {describe(header)}.")
 
 
-async def _read(request: Request, limit: int, padding: int) -> bytearray:
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(limit)
-    data = bytearray(padding)
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) - padding > limit:
-            raise _too_large(limit)
-    return data
-
-
-def _decompress(data: bytearray, window_bits: int, limit: int, padding: int) -> bytearray:
-    decompressor = zlib.decompressobj(window_bits)
-    try:
-        content = decompressor.decompress(data, limit + 1)
-    except zlib.error as error:
-        raise InvalidRequest("The body cannot be decompressed: it is not what `Content-Encoding` says.") from error
-    if len(content) > limit:
-        raise _too_large(limit)
-    if not decompressor.eof or decompressor.unused_data:
-        raise InvalidRequest("The body cannot be decompressed: it must be one whole compressed stream.")
-    return bytearray(padding) + content
-
-
 def _accepted(header: str) -> str:
     """The encoding of ours that the client likes best; empty if none, also where it says nothing."""
     best, most = "", 0.0
@@ -123,7 +88,3 @@ def _weight(parameters: str) -> float:
         return float(parameters[2:])
     except ValueError:
         return 0.0
-
-
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body may have at most {limit} bytes, decompressed. Send fewer rows at a time.")

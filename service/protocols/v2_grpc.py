@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,20 +13,31 @@ from tritonclient.grpc import service_pb2 as messages
 
 from models.manifest import Tensors
 from service.engine import Engine
-from service.errors import InvalidRequest, NotAllowed, NotFound, NotReady, NotSupported, ServiceError
+from service.errors import UNFORESEEN, InvalidRequest, NotAllowed, NotFound, NotReady, NotSupported, ServiceError
+from service.exchange import Exchange
+from service.grpc_calls import Calls
 from service.inference import InferenceRequest
 from service.metadata import ModelMetadata as Metadata  # a method has its name
 from service.protocols import v2_models
-from service.protocols.v2_infer import check_outputs, choose_outputs, decode_inputs, infer, version_number
+from service.protocols.v2_infer import (
+    Which,
+    check_outputs,
+    choose_outputs,
+    decode_inputs,
+    infer,
+    shortest,
+    which_version,
+)
 from service.protocols.v2_messages import document_of, response_of
 from service.protocols.v2_request import InferMessage, parse_message
-from service.statistics import Statistics, VersionStatistics
+from service.statistics import Statistics
 from service.version import VERSION
 
-_log = logging.getLogger(__name__)
 _LARGE_BYTES = 256 * 2**10
+_PROTOCOL = "v2-grpc"
 
 SERVICE: str = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+_STREAM = f"/{SERVICE}/ModelStreamInfer"
 
 
 class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -36,6 +46,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
     Args:
         engine: That is asked.
         statistics: Where this door counts.
+        calls: See each request of a stream through, as whoever serves this does with each other call.
         max_batch_size, max_queue_delay_ms: As the configuration of a model tells them.
         may_control: Whether callers may load and unload models.
     """
@@ -44,6 +55,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
         self,
         engine: Engine,
         statistics: Statistics,
+        calls: Calls,
         *,
         max_batch_size: int,
         max_queue_delay_ms: float,
@@ -51,6 +63,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> None:
         self._engine = engine
         self._statistics = statistics
+        self._calls = calls
         self._max_batch_size = max_batch_size
         self._max_queue_delay_ms = max_queue_delay_ms
         self._may_control = may_control
@@ -80,8 +93,9 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
         return messages.ServerMetadataResponse(**v2_models.server_metadata(VERSION))
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:
-        """A model's inputs and outputs."""
-        content = v2_models.model_metadata(self._metadata(request))
+        """A model's versions, inputs and outputs."""
+        metadata = self._metadata(request)
+        content = v2_models.model_metadata(metadata, self._engine.describe(metadata.name))
         return json_format.ParseDict(content, messages.ModelMetadataResponse())
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:
@@ -125,19 +139,17 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """Asks a model."""
-        return await self._answer(request, context.time_remaining())
+        return await self._answer(request, context.time_remaining(), Exchange.current())
 
     async def ModelStreamInfer(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         """Asks a model, once for each request of a stream, and answers in their order; errors end no stream."""
         async for request in request_iterator:
             try:
-                answer = await self._answer(request, context.time_remaining())
+                with self._calls.seen(_STREAM, context) as exchange:
+                    answer = await self._answer(request, context.time_remaining(), exchange)
                 yield messages.ModelStreamInferResponse(infer_response=answer)
             except Exception as error:
-                message = str(error)
-                if not isinstance(error, ServiceError):
-                    _log.exception("A request of a stream failed.")
-                    message = "The service failed on this request. Its log says why."
+                message = str(error) if isinstance(error, ServiceError) else UNFORESEEN
                 failed = messages.ModelInferResponse(model_name=request.model_name, id=request.id)
                 yield messages.ModelStreamInferResponse(error_message=message, infer_response=failed)
 
@@ -148,38 +160,44 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
     CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _not_offered
     TraceSetting = LogSettings = _not_offered
 
-    async def _answer(self, request: Any, remaining: float | None) -> Any:
-        metadata = self._engine.metadata(_required(request.model_name), version_number(request.model_version))
+    async def _answer(self, request: Any, remaining: float | None, exchange: Exchange) -> Any:
+        exchange.protocol = _PROTOCOL
+        which = which_version(request.model_version)
+        metadata = self._engine.metadata(_required(request.model_name), *which)
+        exchange.model, exchange.version = metadata.name, metadata.version
         counted = self._statistics.of(metadata.name, metadata.version)
-        began = time.perf_counter()
         try:
-            return await self._infer(request, metadata, counted, remaining)
+            answer = await self._infer(request, metadata, which, remaining, exchange)
         except Exception:
-            counted.failed.add(time.perf_counter() - began)
+            counted.failed.add(time.perf_counter() - exchange.received)
             raise
+        counted.decoded.add(exchange.decode)
+        counted.encoded.add(exchange.encode)
+        return answer
 
     async def _infer(
-        self, request: Any, metadata: Metadata, counted: VersionStatistics, remaining: float | None
+        self, request: Any, metadata: Metadata, which: Which, remaining: float | None, exchange: Exchange
     ) -> Any:
-        began = time.perf_counter()
         if _is_slow(request):  # so that health checks and small requests are answered meanwhile
             message, inputs = await asyncio.to_thread(_decode, metadata, request)
         else:
             message, inputs = _decode(metadata, request)
         choices = check_outputs(metadata.signature, message)
-        counted.decoded.add(time.perf_counter() - began)
-        version = metadata.version if request.model_version else None
-        timeout = min((each for each in (message.timeout, remaining) if each is not None), default=None)
-        response = await infer(self._engine, metadata, InferenceRequest(inputs, metadata.name, version, timeout))
+        exchange.decode = time.perf_counter() - exchange.received
+        exchange.rows = len(next(iter(inputs.values()), ()))
+        timeout = shortest(message.timeout, remaining)
+        asked = InferenceRequest(inputs, metadata.name, which.version, timeout, which.label)
+        response = await infer(self._engine, metadata, asked)
+        exchange.version = response.version
         began = time.perf_counter()
         outputs = choose_outputs(response, choices)
         is_raw = bool(request.raw_input_contents)
         answer = response_of(response.model, response.version, request.id, outputs, is_raw=is_raw)
-        counted.encoded.add(time.perf_counter() - began)
+        exchange.encode = time.perf_counter() - began
         return answer
 
     def _metadata(self, request: Any) -> Metadata:
-        return self._engine.metadata(_required(request.name), version_number(request.version))
+        return self._engine.metadata(_required(request.name), *which_version(request.version))
 
     def _check_control(self) -> None:
         if not self._may_control:

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from models.manifest import DType, Signature, Tensors, TensorSpec
+from models.pointers import is_label
 from service.engine import Engine
 from service.errors import InvalidRequest, NotFound, ServiceError
 from service.inference import InferenceRequest, InferenceResponse, check_form
@@ -37,17 +38,26 @@ class OutputTensor(NamedTuple):
         return {"name": self.name, "datatype": OF_DTYPE[self.dtype].v2, "shape": list(self.values.shape)}
 
 
-def version_number(version: str | None) -> int | None:
-    """The version of a path or message; None where there is none.
+class Which(NamedTuple):
+    """The version of a path or message: by its number, by its label, or the one that serves."""
+
+    version: int | None = None
+    label: str | None = None
+
+
+def which_version(text: str | None) -> Which:
+    """The version that a text asks for: `3`, `stable`, or nothing for the one that serves.
 
     Raises:
-        NotFound: it is no number.
+        NotFound: it can be neither a number nor a label.
     """
-    if not version:
-        return None
-    if version.isascii() and version.isdecimal() and len(version) < 10 and int(version) > 0:
-        return int(version)
-    raise NotFound(f"A version is a number. Received: {describe(version)}.")
+    if not text:
+        return Which()
+    if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0:
+        return Which(version=int(text))
+    if is_label(text):
+        return Which(label=text)
+    raise NotFound(f"A version is a number or a label. Received: {describe(text)}.")
 
 
 def split_binary(tensors: Sequence[InputTensor], binary: memoryview) -> list[memoryview]:
@@ -144,6 +154,11 @@ async def infer(engine: Engine, metadata: ModelMetadata, request: InferenceReque
         empty = {name: values[:0] for name, values in metadata.golden.outputs.items()}
         return InferenceResponse(empty, metadata.signature, metadata.name, metadata.version, metadata.runtime)
     return await engine.infer(request)
+
+
+def shortest(*timeouts: float | None) -> float | None:
+    """The one that ends first of those that were given."""
+    return min((timeout for timeout in timeouts if timeout is not None), default=None)
 
 
 def choose_outputs(response: InferenceResponse, choices: Sequence[OutputChoice]) -> list[OutputTensor]:

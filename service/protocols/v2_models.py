@@ -24,11 +24,11 @@ def server_metadata(version: str) -> dict[str, Any]:
     return {"name": "layerserve", "version": version, "extensions": list(EXTENSIONS)}
 
 
-def model_metadata(metadata: ModelMetadata) -> dict[str, Any]:
-    """The answer to `GET /v2/models/{name}`."""
+def model_metadata(metadata: ModelMetadata, index: ModelIndex) -> dict[str, Any]:
+    """The answer to `GET /v2/models/{name}`, with all versions that may be asked for."""
     return {
         "name": metadata.name,
-        "versions": [str(metadata.version)],
+        "versions": [str(version) for _, version in serving([index])],
         "platform": f"layerserve_{metadata.runtime}",
         "inputs": [_tensor(spec) for spec in metadata.signature.inputs],
         "outputs": [_tensor(spec) for spec in metadata.signature.outputs],

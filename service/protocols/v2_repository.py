@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service.errors import InvalidRequest, NotAllowed, NotSupported
 from service.protocols import v2_schema
+from service.protocols.application import EngineOf
 from service.protocols.tensors import describe
-from service.protocols.v2 import EngineOf, json_object
+from service.protocols.v2 import json_object
 from service.protocols.v2_models import repository_index
 
 router = APIRouter()

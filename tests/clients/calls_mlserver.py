@@ -1,4 +1,4 @@
-"""Over REST alone: mlserver 1.7.1 lists gRPC among its transports and refuses it ("not yet supported")."""
+"""Over REST alone: `mlserver infer` lists gRPC among its transports, and refuses it itself."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ def test_infer_command(address: str, tmp_path: Path, flags: tuple[str, ...]) -> 
     subprocess.run(command, check=True, capture_output=True)
     answers = [json.loads(line) for line in found.read_text().splitlines()]
     assert [answer["outputs"][0]["data"] for answer in answers] == [[2.0, 4.0, 6.0, 8.0]] * 3
+
+
+def test_infer_command_itself_refuses_grpc(grpc_address: str, tmp_path: Path) -> None:
+    given, found = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    given.write_text(f"{json.dumps(REQUEST)}\n")
+    program = Path(sys.executable).with_name("mlserver")
+    command = [program, "infer", "-u", grpc_address, "-m", "scale", "-i", given, "-o", found, "--transport", "grpc"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "The 'grpc' transport is not yet supported." in done.stderr

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput
 
 IMAGE = os.environ.get("LAYERSERVE_TEST_IMAGE", "")
 DOCKER = shlex.split(os.environ.get("LAYERSERVE_TEST_DOCKER", "docker"))
@@ -82,6 +84,20 @@ def test_locked_down_container_answers_a_prediction(container: str) -> None:
         answer = client.post("/predict", json=example["request"])
     assert answer.status_code == 200
     assert answer.json()["predictions"][0] == pytest.approx(example["response"]["predictions"][0], abs=1e-5)
+
+
+def test_grpc_is_served_where_its_port_is_set(start: Callable[..., str]) -> None:
+    container = start("--env", "LAYERSERVE_GRPC_PORT=8001", "--publish", "127.0.0.1::8001")
+    with client_of(container) as client:
+        example = client.get("/models/digits").json()["example"]
+    rows = np.array(example["request"]["instances"], np.float32)
+    address = docker("port", container, "8001").splitlines()[0]
+    with InferenceServerClient(address) as grpc:
+        (spec,) = grpc.get_model_metadata("digits").inputs
+        tensor = InferInput(spec.name, list(rows.shape), "FP32").set_data_from_numpy(rows)
+        (output,) = grpc.get_model_metadata("digits").outputs
+        answer = grpc.infer("digits", [tensor]).as_numpy(output.name)
+    np.testing.assert_allclose(answer, example["response"]["predictions"], atol=1e-5)
 
 
 def test_server_runs_as_process_one_without_root_or_capabilities(container: str) -> None:

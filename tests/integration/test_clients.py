@@ -22,6 +22,7 @@ CLIENTS = {
     "calls_generated.py": "openapi-python-client>=0.29",
     "calls_kserve.py": "kserve>=0.21",
     "calls_mlserver.py": "mlserver>=1.7.1",
+    "calls_tensorflow_serving_api.py": "tensorflow-serving-api>=2.21",
     "calls_tritonclient_grpc.py": "tritonclient[grpc]>=2.73",
     "calls_tritonclient_http.py": "tritonclient[http]>=2.73",
 }
@@ -49,7 +50,16 @@ def server(tmp_path_factory: pytest.TempPathFactory, grpc_port: int) -> Iterator
         *[f"scalar-{dtype}" for dtype in DTYPES],
     ):
         publish_fake(store, kind, kind)
-    server = ServerProcess(FAKE, "--artifacts", str(store.root), "--control-api", "--grpc-port", str(grpc_port))
+    server = ServerProcess(
+        FAKE,
+        "--artifacts",
+        str(store.root),
+        "--control-api",
+        "--grpc-port",
+        str(grpc_port),
+        "--labels",
+        "scale@stable=1",
+    )
     server.wait_ready()
     yield server
     server.kill()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,3 +68,22 @@ def client(store: ArtifactStore, serve: Serve) -> TestClient:
     """The application with one model, `demo`, that doubles two numbers."""
     publish_fake(store)
     return serve()
+
+
+@pytest.fixture
+def grpc_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> dict[str, Path]:
+    """A certificate of this machine that signs itself, as the settings name its files."""
+    files = {"tls_key": tmp_path / "key.pem", "tls_certificate": tmp_path / "certificate.pem"}
+    ask = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    outputs = ["-keyout", str(files["tls_key"]), "-out", str(files["tls_certificate"])]
+    subprocess.run([*ask.split(), *names, *outputs], check=True, capture_output=True)
+    return files

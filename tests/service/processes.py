@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -30,9 +31,11 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 class ServerProcess:
-    """A server on a free port. Its log is read as it comes."""
+    """A server on a free port. Its log is read as it comes; `certificate` is that of one that serves HTTPS."""
 
-    def __init__(self, module: str, *flags: str, cwd: Path = ROOT, **variables: str) -> None:
+    def __init__(
+        self, module: str, *flags: str, cwd: Path = ROOT, certificate: Path | None = None, **variables: str
+    ) -> None:
         port = [] if "LAYERSERVE_PORT" in variables else ["--port", "0"]
         self.process = subprocess.Popen(
             command(module, *port, *flags), cwd=cwd, env=environment(**variables), stderr=subprocess.PIPE, text=True
@@ -42,11 +45,12 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         assert self._listens.wait(30), self.log
-        found = re.search(r"Listening on http://(.+):(\d+)", self.log)
+        found = re.search(r"Listening on (https?)://(.+):(\d+)", self.log)
         assert found, self.log
-        self.address = (found[1], int(found[2]))
-        self._url = f"http://{found[1]}:{found[2]}"
-        self.client = httpx.Client(base_url=self._url, timeout=30, trust_env=False)
+        self.address = (found[2], int(found[3]))
+        self._url = f"{found[1]}://{found[2]}:{found[3]}"
+        self._verify = ssl.create_default_context(cafile=certificate) if certificate else False
+        self.client = httpx.Client(base_url=self._url, timeout=30, trust_env=False, verify=self._verify)
 
     @property
     def log(self) -> str:
@@ -59,21 +63,21 @@ class ServerProcess:
     def ask(self, path: str) -> int:
         """The status of a GET over a connection of its own; 0 where nobody listens."""
         try:
-            return httpx.get(self._url + path, trust_env=False).status_code
+            return httpx.get(self._url + path, trust_env=False, verify=self._verify).status_code
         except httpx.TransportError:
             return 0
 
     def get(self, path: str) -> httpx.Response | None:
         """The answer over a connection of its own; None where the connection broke."""
         try:
-            return httpx.get(self._url + path, trust_env=False)
+            return httpx.get(self._url + path, trust_env=False, verify=self._verify)
         except httpx.TransportError:
             return None
 
     def post(self, path: str, document: object) -> httpx.Response | None:
         """The answer over a connection of its own; None where the connection broke."""
         try:
-            return httpx.post(self._url + path, json=document, trust_env=False)
+            return httpx.post(self._url + path, json=document, trust_env=False, verify=self._verify)
         except httpx.TransportError:
             return None
 

@@ -9,7 +9,6 @@ import logging
 import re
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -453,15 +452,6 @@ def test_more_connections_than_allowed_are_told_so(store: ArtifactStore) -> None
         assert second.send(LIVE).answer().startswith(b"HTTP/1.1 200 OK")
         assert second.send(post(BODY)).answer().startswith(b"HTTP/1.1 503 Service Unavailable")
         assert second.is_at_end()
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> dict[str, Path]:
-    files = {"tls_key": tmp_path / "key.pem", "tls_certificate": tmp_path / "certificate.pem"}
-    ask = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
-    outputs = ["-keyout", str(files["tls_key"]), "-out", str(files["tls_certificate"])]
-    subprocess.run([*ask.split(), *outputs], check=True, capture_output=True)
-    return files
 
 
 @pytest.mark.parametrize("fast_lane", [True, False])

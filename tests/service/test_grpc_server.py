@@ -6,11 +6,14 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
+from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
@@ -18,26 +21,20 @@ import service.settings
 from models.store import ArtifactStore
 from service.settings import Settings
 from tests.service.fakes import publish_fake
-from tests.service.processes import FAKE, ServerProcess, command, environment
+from tests.service.processes import FAKE, REAL, ServerProcess, command, environment
 from tests.service.waiting import wait_until
 
 slow = pytest.mark.slow
 
 
 @pytest.fixture
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        found: int = probe.getsockname()[1]
-    return found
-
-
-@pytest.fixture
-def start(store: ArtifactStore, port: int) -> Iterator[Callable[..., ServerProcess]]:
+def start(store: ArtifactStore, grpc_port: int) -> Iterator[Callable[..., ServerProcess]]:
     publish_fake(store)
     with ExitStack() as stack:
 
-        def run(*flags: str) -> ServerProcess:
-            server = ServerProcess(FAKE, "--artifacts", str(store.root), "--grpc-port", str(port), *flags)
+        def run(*flags: str, certificate: Path | None = None) -> ServerProcess:
+            ports = ("--grpc-port", str(grpc_port))
+            server = ServerProcess(FAKE, "--artifacts", str(store.root), *ports, *flags, certificate=certificate)
             stack.callback(server.kill)
             return server.wait_ready()
 
@@ -50,6 +47,10 @@ def request(identity: str) -> messages.ModelInferRequest:
     return asked
 
 
+def tensor() -> InferInput:
+    return InferInput("x", [1, 2], "FP32").set_data_from_numpy(np.array([[1, 2]], np.float32))
+
+
 def accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -59,15 +60,15 @@ def accepts(port: int) -> bool:
 
 
 @slow
-def test_stream_in_flight_is_finished_after_sigterm(start: Callable[..., ServerProcess], port: int) -> None:
+def test_stream_in_flight_is_finished_after_sigterm(start: Callable[..., ServerProcess], grpc_port: int) -> None:
     server = start()
     asked: queue.Queue[messages.ModelInferRequest | None] = queue.Queue()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
         answers = GRPCInferenceServiceStub(channel).ModelStreamInfer(iter(asked.get, None))
         asked.put(request("1"))
         assert next(answers).infer_response.id == "1"
         server.send(signal.SIGTERM)
-        wait_until(lambda: not accepts(port))
+        wait_until(lambda: not accepts(grpc_port))
         asked.put(request("2"))
         assert next(answers).infer_response.id == "2"
         asked.put(None)
@@ -77,10 +78,10 @@ def test_stream_in_flight_is_finished_after_sigterm(start: Callable[..., ServerP
 
 
 @slow
-def test_stream_that_does_not_end_is_left_behind(start: Callable[..., ServerProcess], port: int) -> None:
+def test_stream_that_does_not_end_is_left_behind(start: Callable[..., ServerProcess], grpc_port: int) -> None:
     server = start("--drain-timeout", "0.5")
     asked: queue.Queue[messages.ModelInferRequest | None] = queue.Queue()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
         answers = GRPCInferenceServiceStub(channel).ModelStreamInfer(iter(asked.get, None))
         asked.put(request("1"))
         assert next(answers).infer_response.id == "1"
@@ -92,9 +93,9 @@ def test_stream_that_does_not_end_is_left_behind(start: Callable[..., ServerProc
 
 
 @slow
-def test_health_says_no_while_the_service_drains(start: Callable[..., ServerProcess], port: int) -> None:
+def test_health_says_no_while_the_service_drains(start: Callable[..., ServerProcess], grpc_port: int) -> None:
     server = start("--drain-delay", "600")
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
         health = health_pb2_grpc.HealthStub(channel)
         watched = health.Watch(health_pb2.HealthCheckRequest())
         assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
@@ -105,18 +106,62 @@ def test_health_says_no_while_the_service_drains(start: Callable[..., ServerProc
 
 
 @slow
-def test_port_that_is_taken_is_an_error(store: ArtifactStore) -> None:
+@pytest.mark.parametrize("flags", [(), ("--workers", "2"), ("--reuse-port",)])
+def test_port_that_is_taken_is_one_line_and_exit_1(store: ArtifactStore, flags: tuple[str, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
-            command(FAKE, "--port", "0", "--artifacts", str(store.root), "--grpc-port", str(port)),
+            command(REAL, "--port", "0", "--artifacts", str(store.root), "--grpc-port", str(port), *flags),
             env=environment(),
             capture_output=True,
             text=True,
             check=False,
         )
-    assert f"Cannot listen on 127.0.0.1:{port} for gRPC. Choose another: --grpc-port 9001." in done.stderr
-    assert "Application startup failed" in done.stderr
+    reason = f"Cannot listen on 127.0.0.1 port {port}: Address already in use. Choose another: --grpc-port 9001."
+    assert (done.stderr, done.returncode) == (f"python -m service: {reason}\n", 1)
+
+
+@slow
+def test_certificate_of_http_is_that_of_grpc(
+    start: Callable[..., ServerProcess], grpc_port: int, certificate: dict[str, Path]
+) -> None:
+    chain, key = certificate["tls_certificate"], certificate["tls_key"]
+    start("--tls-certificate", str(chain), "--tls-key", str(key), certificate=chain)
+    with InferenceServerClient(f"127.0.0.1:{grpc_port}", ssl=True, root_certificates=str(chain)) as client:
+        assert client.is_server_ready()
+        assert client.infer("demo", [tensor()]).as_numpy("y").tolist() == [[2, 4]]
+    with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel, pytest.raises(grpc.RpcError):
+        GRPCInferenceServiceStub(channel).ModelInfer(request("1"))
+
+
+@slow
+def test_key_may_be_in_the_file_of_the_certificate(
+    start: Callable[..., ServerProcess], grpc_port: int, certificate: dict[str, Path], tmp_path: Path
+) -> None:
+    chain, both = certificate["tls_certificate"], tmp_path / "both.pem"
+    both.write_bytes(certificate["tls_key"].read_bytes() + chain.read_bytes())
+    start("--tls-certificate", str(both), certificate=chain)
+    credentials = grpc.ssl_channel_credentials(chain.read_bytes())
+    with grpc.secure_channel(f"127.0.0.1:{grpc_port}", credentials) as channel:
+        assert GRPCInferenceServiceStub(channel).ModelInfer(request("7")).id == "7"
+
+
+@slow
+def test_workers_share_the_port_and_the_metrics(start: Callable[..., ServerProcess], grpc_port: int) -> None:
+    server = start("--workers", "2", "--access-log")
+    wait_until(lambda: server.log.count("Serving gRPC") == 2)
+    answered = 0
+    while not all(f"worker {number} service.access: gRPC '/inference" in server.log for number in range(2)):
+        # Each connection goes to one of the workers, and channels with the same options would share one.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(f"127.0.0.1:{grpc_port}", options) as channel:
+            answered += len(GRPCInferenceServiceStub(channel).ModelInfer(request("1")).outputs)
+    labels = 'model="demo",protocol="v2-grpc",status="200",version="1"'
+    counted = f"layerserve_requests_total{{{labels}}} {answered}.0"
+    wait_until(lambda: (page := server.get("/metrics")) is not None and counted in page.text)
+    server.send(signal.SIGTERM)
+    assert server.exit_code() == 0
+    assert "Traceback" not in server.log
 
 
 def test_missing_packages_are_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

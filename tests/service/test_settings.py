@@ -24,6 +24,7 @@ def test_defaults_suit_a_laptop() -> None:
         ("layers", "my.layers, yours", ("my.layers", "yours")),
         ("runtime", "onnx,churn=litert", "onnx,churn=litert"),
         ("versions", "latest,churn=3", "latest,churn=3"),
+        ("labels", "digits@stable=3", "digits@stable=3"),
         ("default_model", "digits", "digits"),
         ("host", "0.0.0.0", "0.0.0.0"),
         ("port", "9000", 9000),
@@ -175,3 +176,27 @@ def test_help_describes_every_setting(capsys: pytest.CaptureFixture[str]) -> Non
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="Instance is frozen"):
         Settings().port = 1  # type: ignore[misc]
+
+
+def test_labels_are_those_of_each_model() -> None:
+    settings = parse(Settings, ["--labels", "digits@stable=3, digits@canary=4,churn@stable=1"])
+    assert settings.labels_of("digits") == {"stable": 3, "canary": 4}
+    assert settings.labels_of("churn") == {"stable": 1}
+    assert settings.labels_of("other") == {}
+
+
+@pytest.mark.parametrize("text", ["stable=3", "a@b", "a@b=0", "a@b=x", "a@7=1", "a@b=1,a@b=2", "@b=1", "a@b@c=1"])
+def test_labels_that_cannot_be_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Settings, [f"--labels={text}"])
+    assert capsys.readouterr().err == (
+        "python -m service: `labels` must give each label of a model one version from 1 to 999999: "
+        f"digits@stable=3,digits@canary=4. Received: {text.rsplit(',', maxsplit=1)[-1]}\n"
+    )
+
+
+def test_grpc_takes_another_port_than_http(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Settings, ["--port", "9000", "--grpc-port", "9000"])
+    message = "`grpc_port` must be another port than that of HTTP. Received: 9000 for both."
+    assert capsys.readouterr().err == f"python -m service: {message}\n"

@@ -237,3 +237,30 @@ def test_retired_version_is_closed_once_however_often_it_is_retired(
     model.release()
     model.retire()
     assert runtimes.loaded[0].times_closed == 1
+
+
+def test_labels_that_are_given_win_over_those_on_disk(store: ArtifactStore, runtimes: FakeRuntimes) -> None:
+    publish(store, 4)
+    store.label("demo", "stable", 1)
+    store.label("demo", "canary", 3)
+    given = {"demo": {"stable": 2}}
+    repository = ModelRepository(store, runtimes.load, labels=lambda name: given.get(name, {}))
+    repository.reconcile()
+    assert serving(repository) == (4, [2, 3, 4], {"stable": 2, "canary": 3})
+
+
+def test_label_that_is_given_and_names_no_version_serves_nothing(store: ArtifactStore, runtimes: FakeRuntimes) -> None:
+    publish(store, 1)
+    repository = ModelRepository(store, runtimes.load, labels=lambda name: {"stable": 9})
+    repository.reconcile()
+    assert serving(repository) == (1, [1], {})
+    assert repository.statuses("demo")[9].state is State.UNAVAILABLE
+
+
+def test_given_labels_outlive_a_damaged_file(store: ArtifactStore, runtimes: FakeRuntimes) -> None:
+    publish(store, 2)
+    (store.root / "demo" / "labels.json").write_text("{")
+    repository = ModelRepository(store, runtimes.load, labels=lambda name: {"stable": 1})
+    repository.reconcile()
+    assert serving(repository) == (2, [1, 2], {"stable": 1})
+    assert "`labels.json` of `demo` cannot be read" in repository.problem("demo")

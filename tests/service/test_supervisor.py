@@ -111,6 +111,7 @@ def test_page_of_any_worker_shows_the_requests_of_all(start: Servers) -> None:
 def test_killed_worker_is_replaced_and_the_others_answer_meanwhile(start: Servers) -> None:
     server = start("--workers", "2")
     first, second = wait_for_workers(server)
+    assert metric(server, "layerserve_worker_restarts_total") == 0
     server.post("/predict", BODY)
     wait_until(lambda: metric(server, "layerserve_requests_total") == 1)
     wait_until(lambda: all(metric(server, "layerserve_requests_total") == 1 for _ in range(5)))
@@ -120,6 +121,7 @@ def test_killed_worker_is_replaced_and_the_others_answer_meanwhile(start: Server
         pass
     assert second in found
     assert len(re.findall(r"Worker \d ended with SIGKILL; another takes its place\.", server.log)) == 1
+    assert metric(server, "layerserve_worker_restarts_total") == 1
     answers = [server.post("/predict", BODY) for _ in range(20)]
     assert [answer and answer.status_code for answer in answers] == [200] * 20
     wait_until(lambda: metric(server, "layerserve_requests_total") == 21)

@@ -404,3 +404,23 @@ def test_body_is_limited_as_it_came_and_unpacked(store: ArtifactStore, serve: Se
 def test_body_that_cannot_be_unpacked_is_refused(client: TestClient, encoding: str, body: bytes, status: int) -> None:
     response = client.post("/v1/models/scale:predict", content=body, headers={"content-encoding": encoding})
     assert response.status_code == status
+
+
+@pytest.mark.parametrize("verb", ["predict", "regress"])
+def test_request_has_the_time_that_its_header_gives(
+    store: ArtifactStore, serve: Serve, runtimes: FakeRuntimes, verb: str
+) -> None:
+    publish_fake(store, kind="half_plus_two")
+    client = serve()
+    runtimes.loaded[0].hold()
+    body = {"instances": [1.0]} if verb == "predict" else {"examples": [{"x": 1.0}]}
+    headers = {"X-Request-Timeout-Ms": "20"}
+    response = client.post(f"/v1/models/demo:{verb}", json=body, headers=headers)
+    assert (response.status_code, response.json()) == (504, {"error": "The request was not answered within 20 ms."})
+
+
+def test_time_that_is_no_number_is_400(client: TestClient) -> None:
+    headers = {"X-Request-Timeout-Ms": "soon"}
+    response = client.post("/v1/models/scale:predict", json={"instances": [[1, 2]]}, headers=headers)
+    assert response.status_code == 400
+    assert "`X-Request-Timeout-Ms` must be a whole number" in response.json()["error"]

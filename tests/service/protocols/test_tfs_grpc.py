@@ -15,10 +15,11 @@ from models.store import ArtifactStore
 from service.app import create_app
 from service.settings import Settings
 from tests.service.fakes import FakeRuntimes, publish_fake
+from tests.service.test_metrics_page import sample
 from tests.service.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("tensorflow_serving", reason="pip install 'layerserve[tfs-grpc]'")
+pytest.importorskip("tensorflow_serving", reason="make setup installs requirements/tfs.txt")
 
 DTYPES = {
     "bool": [True, False],
@@ -39,9 +40,10 @@ KINDS = ("half_plus_two", "scale", "combine", "classify", "broken")
 
 
 @pytest.fixture(scope="module")
-def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
-    """A channel to both services, in front of a model of each kind and of one that echoes each dtype."""
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """The application with a model of each kind and one that echoes each dtype."""
     store = ArtifactStore(tmp_path_factory.mktemp("tfs") / "artifacts")
+    publish_fake(store, "counted", "half_plus_two")
     for kind in (*KINDS, *(f"echo-{dtype}" for dtype in DTYPES)):
         publish_fake(store, kind, kind)
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -49,8 +51,15 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
     settings = Settings(artifacts=store.root, grpc_port=port, max_body_bytes=10_000)
     with TestClient(create_app(settings, load_runtime=FakeRuntimes().load)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield channel
+        yield client
+
+
+@pytest.fixture(scope="module")
+def channel(client: TestClient) -> Iterator[grpc.Channel]:
+    """A channel to both services."""
+    settings = client.app.state.settings  # type: ignore[attr-defined] # Starlette's type says less
+    with grpc.insecure_channel(f"127.0.0.1:{settings.grpc_port}") as channel:
+        yield channel
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +235,23 @@ def test_raw_bytes_must_be_those_of_the_shape(stub: Any) -> None:
     request.inputs["x"].tensor_content = bytes(9)
     code, details = refused(lambda: stub.Predict(request))
     assert (code, "Received: 9." in details) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+def counted(client: TestClient, status: int, model: str = "counted", version: str = "1") -> float:
+    labels = {"model": model, "version": version, "protocol": "tfs-grpc", "status": str(status)}
+    return sample(client, "layerserve_requests_total", **labels) or 0
+
+
+def test_calls_that_infer_are_counted_with_their_times(client: TestClient, stub: Any) -> None:
+    from tensorflow_serving.apis import classification_pb2, regression_pb2
+
+    stub.Predict(predict_request("counted", x=np.ones(2, np.float32)))
+    stub.Classify(examples_request(classification_pb2.ClassificationRequest, "counted", [[1]], "x"))
+    stub.Regress(examples_request(regression_pb2.RegressionRequest, "counted", [[1]], "x"))
+    refused(lambda: stub.Predict(predict_request("counted", x=ROW)))
+    assert (counted(client, 200), counted(client, 400)) == (3, 1)
+    labels = {"model": "counted", "version": "1", "protocol": "tfs-grpc"}
+    assert sample(client, "layerserve_codec_seconds_count", **labels, phase="decode") == 3
+    before = counted(client, 404, "", "")
+    refused(lambda: stub.Predict(predict_request("nobody", x=ROW)))
+    assert counted(client, 404, "", "") == before + 1

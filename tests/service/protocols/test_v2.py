@@ -104,7 +104,9 @@ def test_model_that_serves_is_ready(client: TestClient, path: str) -> None:
 def test_unknown_model_and_version_are_404(client: TestClient, suffix: str) -> None:
     assert error(client.get(f"/v2/models/nobody{suffix}"), 404) == "There is no model `nobody`. Models: demo."
     assert "Version 2 of `demo` is not served." in error(client.get(f"/v2/models/demo/versions/2{suffix}"), 404)
-    assert error(client.get(f"/v2/models/demo/versions/x{suffix}"), 404) == "A version is a number. Received: 'x'."
+    assert "`demo` has no label `x`." in error(client.get(f"/v2/models/demo/versions/x{suffix}"), 404)
+    message = "A version is a number or a label. Received: '0'."
+    assert error(client.get(f"/v2/models/demo/versions/0{suffix}"), 404) == message
 
 
 def test_models_are_listed(client: TestClient) -> None:
@@ -399,3 +401,35 @@ def test_what_is_not_offered_is_501(client: TestClient, method: str, path: str) 
     assert "not s" in error(
         client.request(method, path, json={"log_file": "/tmp/x"} if method == "POST" else None), 501
     )
+
+
+def test_label_stands_in_the_place_of_a_version(store: ArtifactStore, serve: Serve) -> None:
+    publish_fake(store, factor=3)
+    publish_fake(store)
+    store.label("demo", "stable", 1)
+    client = serve()
+    path = "/v2/models/demo/versions/stable"
+    wait_until(lambda: client.get(f"{path}/ready").status_code == 200)
+    found = answer(client, path=f"{path}/infer")
+    assert (found["model_version"], found["outputs"][0]["data"]) == ("1", [3, 6, 9, 12])
+    assert client.get(f"{path}/config").json()["version_policy"] == {"specific": {"versions": [1]}}
+    (statistics,) = client.get(f"{path}/stats").json()["model_stats"]
+    assert (statistics["version"], statistics["inference_count"]) == ("1", 2)
+
+
+def test_metadata_lists_every_version_that_may_be_asked(store: ArtifactStore, serve: Serve) -> None:
+    for _ in range(4):
+        publish_fake(store)
+    client = serve(versions="2", labels="demo@old=1")
+    wait_until(lambda: client.get("/v2/models/demo").json()["versions"] == ["1", "3", "4"])
+    assert client.get("/v2/models/demo/versions/old").json()["versions"] == ["1", "3", "4"]
+
+
+def test_header_limits_the_time_as_the_parameter_does(client: TestClient, runtimes: FakeRuntimes) -> None:
+    runtimes.loaded[0].hold()
+    for header, microseconds in (("20", 10**7), ("10000", 20_000)):
+        content = {**REQUEST, "parameters": {"timeout": microseconds}}
+        response = client.post(INFER, json=content, headers={"X-Request-Timeout-Ms": header})
+        assert error(response, 504) == "The request was not answered within 20 ms."
+    message = error(client.post(INFER, json=REQUEST, headers={"X-Request-Timeout-Ms": "0"}))
+    assert message.startswith("`X-Request-Timeout-Ms` must be a whole number of milliseconds")

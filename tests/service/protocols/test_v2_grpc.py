@@ -44,12 +44,16 @@ def app(tmp_path_factory: pytest.TempPathFactory, runtimes: FakeRuntimes) -> Ite
     store = ArtifactStore(tmp_path_factory.mktemp("grpc"))
     for name in MODELS:
         publish_fake(store, name, "scale" if name == "held" else name)
+    publish_fake(store, "labelled", "scale", factor=3)
+    publish_fake(store, "labelled", "scale")
+    store.label("labelled", "stable", 1)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     settings = Settings(artifacts=store.root, grpc_port=port, max_body_bytes=LIMIT)
     app = create_app(settings, load_runtime=runtimes.load)
     with TestClient(app) as client:
         wait_until(lambda: client.get("/v2/health/ready").status_code == 200)
+        wait_until(lambda: client.get("/v2/models/labelled/versions/stable/ready").status_code == 200)
         yield app
 
 
@@ -166,6 +170,14 @@ def test_server_tells_of_itself_and_its_models(stub: Any) -> None:
     assert (config.max_batch_size, list(config.input[0].dims)) == (64, [2])
 
 
+def test_label_stands_in_the_place_of_a_version(stub: Any) -> None:
+    answer = stub.ModelInfer(request(model="labelled", model_version="stable"))
+    assert (answer.model_version, array(answer).tolist()) == ("1", [[3, 6], [9, 12]])
+    assert stub.ModelReady(messages.ModelReadyRequest(name="labelled", version="stable")).ready
+    metadata = stub.ModelMetadata(messages.ModelMetadataRequest(name="labelled", version="stable"))
+    assert list(metadata.versions) == ["1", "2"]
+
+
 def test_statistics_are_those_of_the_rest_door(stub: Any) -> None:
     stub.ModelInfer(request(np.ones(3, np.int8), "scalar-int8"))
     found = stub.ModelStatistics(messages.ModelStatisticsRequest(name="scalar-int8")).model_stats[0]
@@ -233,7 +245,8 @@ def shared() -> Any:
     [
         (messages.ModelInferRequest(), "INVALID_ARGUMENT", "The name of the model must be given."),
         (request(model="nobody"), "NOT_FOUND", "There is no model `nobody`."),
-        (request(model_version="x"), "NOT_FOUND", "A version is a number. Received: 'x'."),
+        (request(model_version="0"), "NOT_FOUND", "A version is a number or a label. Received: '0'."),
+        (request(model_version="x"), "NOT_FOUND", "`scale` has no label `x`. Labels: none."),
         (request(ROWS.astype(np.float64)), "INVALID_ARGUMENT", "Input `x` must be FP32. Received: FP64."),
         (request(ROWS[:, :1]), "INVALID_ARGUMENT", "Input `x` must have shape (rows, 2)."),
         (both(ROWS), "INVALID_ARGUMENT", "Input 'x' must be in `contents` or raw, not both."),

@@ -243,7 +243,7 @@ def test_body_that_is_too_large(client: TestClient) -> None:
 def test_body_that_becomes_too_large(client: TestClient, encoding: str, compress: Any) -> None:
     bomb = compress(b" " * 2_000_000)
     assert len(bomb) < LIMIT
-    assert "4096 bytes, decompressed" in refused(client, bomb, 413, content_encoding=encoding)
+    assert "4096 bytes once it is unpacked" in refused(client, bomb, 413, content_encoding=encoding)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,9 @@ def test_body_that_becomes_too_large(client: TestClient, encoding: str, compress
 @pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 def test_body_that_cannot_be_decompressed(client: TestClient, encoding: str, compress: Any, damage: Any) -> None:
     body = damage(compress(json.dumps({"inputs": [GOOD]}).encode()))
-    assert "The body cannot be decompressed" in refused(client, body, content_encoding=encoding)
+    assert f"The body is not {encoding}, as its Content-Encoding says" in refused(
+        client, body, content_encoding=encoding
+    )
 
 
 def test_body_compressed_in_another_way(client: TestClient) -> None:
