@@ -199,6 +199,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "models.manifest",
     ),
     "service.protocols.v2_schema": (
+        "service.protocols.schema",
         "service.protocols.tensor_schema",
         "service.protocols.v2_body",
         "service.protocols.v2_infer_schema",

@@ -115,6 +115,12 @@ REQUESTS = {"PredictRequest": PredictRequest.model_json_schema()}
 # What the same path takes and gives by media type.
 _OTHER_BODIES: dict[str, Any] = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in KINDS}
 
+TIMEOUT = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "description": "Milliseconds in which to answer, else 504; at most the service's own limit.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 10**9},
+}
 PREDICT: dict[str, Any] = {
     "tags": ["predict"],
     "response_model": PredictResponse,
@@ -131,14 +137,7 @@ PREDICT: dict[str, Any] = {
         **_ANY_OTHER,
     },
     "openapi_extra": {
-        "parameters": [
-            {
-                "name": "X-Request-Timeout-Ms",
-                "in": "header",
-                "description": "Milliseconds in which to answer, else 504; at most the service's own limit.",
-                "schema": {"type": "integer", "minimum": 1, "maximum": 10**9},
-            }
-        ],
+        "parameters": [TIMEOUT],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": reference("PredictRequest")}, **_OTHER_BODIES},

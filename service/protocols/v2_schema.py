@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.protocols.schema import TIMEOUT
 from service.protocols.tensor_schema import reference
 from service.protocols.v2_body import HEADER
 from service.protocols.v2_infer_schema import PARAMETERS, Datatype, V2InferResponse
@@ -168,8 +169,8 @@ def _post(body: dict[str, Any]) -> dict[str, Any]:
 
 def of_version(route: dict[str, Any]) -> dict[str, Any]:
     """The same route for one version and no other."""
-    number = {"type": "integer", "minimum": 1, "maximum": 10**9 - 1}
-    version = {"name": "version", "in": "path", "required": True, "schema": number}
+    text = {"type": "string", "description": "A version's number, or its label."}
+    version = {"name": "version", "in": "path", "required": True, "schema": text}
     extra = route.get("openapi_extra", {})
     return {**route, "openapi_extra": {**extra, "parameters": [*extra.get("parameters", []), version]}}
 
@@ -203,7 +204,7 @@ INFER: dict[str, Any] = {
         500: _error("The model or the service failed."),
         501: _error("It asks for shared memory, which is not offered."),
         503: _error("Nothing is loaded yet."),
-        504: _error("Not answered within `timeout` or the service's own limit."),
+        504: _error("Not answered within `timeout`, X-Request-Timeout-Ms or the service's own limit."),
         **_ANY,
     },
     "openapi_extra": {
@@ -213,7 +214,8 @@ INFER: dict[str, Any] = {
                 "in": "header",
                 "description": "Bytes of JSON before the tensors; 0 if the body is the only input's one row.",
                 "schema": {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
-            }
+            },
+            TIMEOUT,
         ],
         "requestBody": {
             "required": True,
