@@ -8,6 +8,7 @@ generator got to it.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Callable
@@ -38,50 +39,62 @@ class Offered:
     lost: int = 0
 
 
-async def offer(port: int, request: bytes, *, rate: float, connections: int, warmup: float, seconds: float) -> Offered:
-    """Sends `rate` requests a second for `warmup` and `seconds`, and waits for all answers."""
-    loop = asyncio.get_running_loop()
-    offered, idle = Offered(), list[_Connection]()
-    begin = 0.0
+class Clients:
+    """Connections that have been made, by which requests are sent. Belongs to the running event loop."""
 
-    def answered(connection: _Connection, status: int) -> None:
-        idle.append(connection)
-        if connection.due - begin >= warmup:
-            offered.latencies.setdefault(status, []).append(time.perf_counter() - connection.due)
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._all: list[_Connection] = []
+        self._idle: list[_Connection] = []
+        self._begin = math.inf
+        self._offered = Offered()
 
-    def lost() -> None:
-        offered.lost += 1
+    async def connect(self, port: int, count: int) -> None:
+        """Makes connections to this machine, one after the other."""
+        loop = asyncio.get_running_loop()
+        for _ in range(count):
+            connection = _Connection(self._request, self._answered, self._lost)
+            await loop.create_connection(lambda connection=connection: connection, "127.0.0.1", port)
+            self._all.append(connection)
+            self._idle.append(connection)
 
-    made = [_Connection(request, answered, lost) for _ in range(connections)]
-    for connection in made:
-        await loop.create_connection(lambda connection=connection: connection, "127.0.0.1", port)
-    idle.extend(made)
-    begin, number, total = time.perf_counter(), 0, int(rate * (warmup + seconds))
-    while number < total:
-        now = time.perf_counter()
-        for place in range(number, min(total, int((now - begin) * rate))):
-            due = begin + place / rate
-            counts = due - begin >= warmup
-            if idle:
-                idle.pop().send(due)
-                offered.sent += counts
-                if counts:
-                    offered.lags.append(now - due)
-            else:
-                offered.missed += counts
-            number = place + 1
-        await asyncio.sleep(_TICK_SECONDS)
-    while len(idle) + offered.lost < connections:
-        await asyncio.sleep(_TICK_SECONDS)
-    for connection in made:
-        connection.close()
-    return offered
+    async def offer(self, *, rate: float, warmup: float, seconds: float) -> Offered:
+        """Sends `rate` requests a second for `warmup` and `seconds`, waits for all answers, and closes. Once only."""
+        begin, number, total = time.perf_counter(), 0, int(rate * (warmup + seconds))
+        self._begin = begin + warmup
+        while number < total:
+            now = time.perf_counter()
+            while number < min(total, int((now - begin) * rate)):
+                self._send(begin + number / rate, now)
+                number += 1
+            await asyncio.sleep(_TICK_SECONDS)
+        while len(self._idle) + self._offered.lost < len(self._all):
+            await asyncio.sleep(_TICK_SECONDS)
+        for connection in self._all:
+            connection.close()
+        return self._offered
+
+    def _send(self, due: float, now: float) -> None:
+        counts, offered = due >= self._begin, self._offered
+        if self._idle:
+            self._idle.pop().send(due)
+            offered.sent += counts
+            if counts:
+                offered.lags.append(now - due)
+        else:
+            offered.missed += counts
+
+    def _answered(self, connection: _Connection, status: int) -> None:
+        self._idle.append(connection)
+        if connection.due >= self._begin:
+            self._offered.latencies.setdefault(status, []).append(time.perf_counter() - connection.due)
+
+    def _lost(self) -> None:
+        self._offered.lost += 1
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(
-        self, request: bytes, answered: Callable[[_Connection, int], None], lost: Callable[[], None]
-    ) -> None:
+    def __init__(self, request: bytes, answered: Callable[[_Connection, int], None], lost: Callable[[], None]) -> None:
         self.due = 0.0
         self._request = request
         self._answered = answered

@@ -9,7 +9,8 @@ Trains a digits model that is dear to run and one that is not, and serves each o
   429, and `/health/live` is answered.
 
 Capacity is measured first, in the same process, by connections that each wait for their answer. Ends with 1 where a
-figure is not within its bound.
+figure is not within its bound. A request to the dear model has several rows; with `--rows 1` four times the capacity is
+so many requests that the event loop fills half of the core that it shares with the model by refusing them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import asyncio
 import http.client
 import json
 import os
+import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +35,7 @@ from typing import TypeVar
 import uvloop
 
 from benchmarks import load
-from benchmarks.open_loop import Offered, offer
+from benchmarks.open_loop import Clients, Offered
 from benchmarks.service_process import Service, running, train_digits
 
 T = TypeVar("T")
@@ -47,7 +49,10 @@ MOST_QUEUED = 2.0
 """Times the queue's bound, the p99 of requests that are served."""
 AT_ONCE_SECONDS = 0.05
 """In which health checks and refusals are answered, p99."""
-PROBES_A_SECOND = 50
+PAUSE_SECONDS = 0.02
+"""Between two health checks."""
+SPARE = 512
+"""Connections for the requests that do not wait in the queue, and files beside those."""
 
 
 @dataclass
@@ -67,12 +72,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=8, help="length of each measurement (default 8)")
     parser.add_argument("--times", type=float, default=4.0, help="of its capacity that is offered (default 4)")
-    parser.add_argument("--queue", type=int, default=512, help="rows that may wait (default 512)")
+    parser.add_argument("--queue", type=int, default=4096, help="rows that may wait (default 4096, the service's)")
+    parser.add_argument("--rows", type=int, default=8, help="of a request to the dear model (default 8)")
     parser.add_argument("--hidden-units", default=DEAR, help=f"of the dear model (default {DEAR})")
     parser.add_argument("--no-fast-lane", action="store_true", help="as the service's flag")
     options = parser.parse_args()
-    if not 1 <= options.queue <= 800:
-        parser.error("--queue must be 1 to 800: each row that waits has a connection, and the service takes 1,000.")
+    if not 1 <= options.rows <= 64 or not options.rows <= options.queue <= 20_000 * options.rows:
+        parser.error("--rows must be 1 to 64, and --queue hold 1 to 20,000 requests of so many rows.")
+    allow_files(most_connections(options) + SPARE)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit("The load needs a core of its own; this process may use only one.")
@@ -85,7 +92,7 @@ def main() -> None:
         os.sched_setaffinity(0, {cores[-1]})
         with serving(folder, "cheap", flags, cores[0]) as service:
             measure_cheap(service, options.seconds, verdict)
-        flags += ["--max-queue-size", str(options.queue)]
+        flags += ["--max-queue-size", str(options.queue), "--max-connections", str(most_connections(options) + SPARE)]
         with serving(folder, "dear", flags, cores[0]) as service:
             measure_dear(service, options, verdict)
     if verdict.failed:
@@ -99,33 +106,36 @@ def serving(folder: Path, name: str, flags: list[str], core: int) -> Iterator[Se
         yield service
 
 
+def allow_files(count: int) -> None:
+    """Raises the limit on open files of this process and those that it starts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise SystemExit(f"{count} files must be open at once, and {hard} may. Choose a shorter --queue.")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+
+
 def measure_cheap(service: Service, seconds: int, verdict: Verdict) -> None:
-    body = one_row(service)
+    body = some_rows(service, 1)
     load.run(service.port, body, CONNECTIONS, 1)
     found = load.run(service.port, body, CONNECTIONS, seconds)
     print(f"Cheap model, {CONNECTIONS} connections: {found.rate:,.0f} requests/s, "
           f"p50 {found.p50_ms:.2f} ms, p99 {found.p99_ms:.2f} ms")  # fmt: skip
     verdict.check("p99 / p50", found.p99_ms / found.p50_ms, MOST_P99, "")
     request = load.request("/predict", (load.JSON,), body)
-    answered, probes = beside_probe(service.port, seconds, lambda: flood(service.port, request, seconds))
+    answered, probes = uvloop.run(beside_probe(service.port, seconds, flood(service.port, request, seconds)))
     print(f"The same, {PIPELINED} requests in flight on each: {answered / seconds:,.0f} requests/s")
     check_health(probes, verdict)
 
 
 def measure_dear(service: Service, options: argparse.Namespace, verdict: Verdict) -> None:
-    body = one_row(service)
+    body = some_rows(service, options.rows)
     load.run(service.port, body, CONNECTIONS, 1)
     capacity = load.run(service.port, body, 2 * CONNECTIONS, options.seconds).rate
-    bound = options.queue / capacity
-    print(f"Dear model: {capacity:,.0f} requests/s at most; {options.queue} rows wait {bound * 1e3:,.0f} ms")
+    bound = options.queue / (options.rows * capacity)
+    print(f"Dear model, {options.rows} rows a request: {capacity:,.0f} requests/s at most; {options.queue} rows wait "
+          f"{bound * 1e3:,.0f} ms")  # fmt: skip
     request, rate = load.request("/predict", (load.JSON,), body), options.times * capacity
-    offered, probes = beside_probe(
-        service.port,
-        2 + options.seconds,
-        lambda: offer(
-            service.port, request, rate=rate, connections=options.queue + 192, warmup=2, seconds=options.seconds
-        ),
-    )
+    offered, probes = uvloop.run(overload(service.port, request, rate, 1 + 2 * bound, options))
     report(offered, rate, options.seconds, verdict)
     served, refused = (offered.latencies.get(status, []) for status in (200, 429))
     if served and refused:
@@ -138,8 +148,9 @@ def report(offered: Offered, rate: float, seconds: int, verdict: Verdict) -> Non
     print(f"Offered {offered.sent / seconds:,.0f} requests/s of {rate:,.0f} (p99 of the generator's own delay "
           f"{p99(offered.lags) * 1e3:.1f} ms; {offered.missed} not sent for want of a connection)")  # fmt: skip
     for status, latencies in sorted(offered.latencies.items()):
-        print(f"  {status}: {len(latencies) / seconds:,.0f} a second, p50 {statistics.median(latencies) * 1e3:,.1f} ms, "
-              f"p99 {p99(latencies) * 1e3:,.1f} ms, longest {max(latencies) * 1e3:,.1f} ms")  # fmt: skip
+        middle, late, last = (each * 1e3 for each in (statistics.median(latencies), p99(latencies), max(latencies)))
+        print(f"  {status}: {len(latencies) / seconds:,.0f} a second, p50 {middle:,.1f} ms, p99 {late:,.1f} ms, "
+              f"longest {last:,.1f} ms")  # fmt: skip
     strange = sum(len(latencies) for status, latencies in offered.latencies.items() if status not in (200, 429))
     verdict.check("answers but 200 and 429, or none", strange + offered.lost, 0, "")
     missing = {200, 429} - offered.latencies.keys()
@@ -151,36 +162,46 @@ def check_health(probes: list[float], verdict: Verdict) -> None:
     verdict.check(f"p99 of {len(probes)} health checks", p99(probes) * 1e3, AT_ONCE_SECONDS * 1e3, " ms")
 
 
-def one_row(service: Service) -> bytes:
+def most_connections(options: argparse.Namespace) -> int:
+    """One for each request that may wait, and some for the others."""
+    return int(options.queue // options.rows + SPARE)
+
+
+def some_rows(service: Service, count: int) -> bytes:
     example = service.get("/models/digits")["example"]["request"]["instances"]
-    return json.dumps({"instances": example[:1]}, separators=(",", ":")).encode()
+    return json.dumps({"instances": example[:1] * count}, separators=(",", ":")).encode()
 
 
-def beside_probe(port: int, seconds: float, work: Callable[[], Awaitable[T]]) -> tuple[T, list[float]]:
+async def overload(
+    port: int, request: bytes, rate: float, warmup: float, options: argparse.Namespace
+) -> tuple[Offered, list[float]]:
+    clients = Clients(request)
+    await clients.connect(port, most_connections(options))
+    offering = clients.offer(rate=rate, warmup=warmup, seconds=options.seconds)
+    return await beside_probe(port, warmup + options.seconds, offering)
+
+
+async def beside_probe(port: int, seconds: float, work: Awaitable[T]) -> tuple[T, list[float]]:
     """The result of `work`, and the seconds of each health check that another process made meanwhile."""
-
-    async def both() -> tuple[T, list[float]]:
-        probing = asyncio.get_running_loop().run_in_executor(processes, probe, port, seconds)
-        return await work(), await probing
-
     with ProcessPoolExecutor(1, get_context("spawn")) as processes:
         processes.submit(os.getpid).result()  # so that it has started
-        return uvloop.run(both())
+        probing = asyncio.get_running_loop().run_in_executor(processes, probe, port, seconds)
+        return await work, await probing
 
 
 def probe(port: int, seconds: float) -> list[float]:
-    """Asks `/health/live` on a connection of its own; gives seconds, each from when the question was due."""
+    """Asks `/health/live` on a connection of its own; gives the seconds of each answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     latencies: list[float] = []
-    begin = time.perf_counter()
-    while (due := begin + len(latencies) / PROBES_A_SECOND) < begin + seconds:
-        time.sleep(max(0.0, due - time.perf_counter()))
+    end = time.perf_counter() + seconds
+    while (begin := time.perf_counter()) < end:
         connection.request("GET", "/health/live")
         answer = connection.getresponse()
         answer.read()
         if answer.status != 200:
             raise SystemExit(f"/health/live answered {answer.status}.")
-        latencies.append(time.perf_counter() - due)
+        latencies.append(time.perf_counter() - begin)
+        time.sleep(PAUSE_SECONDS)
     return latencies
 
 
