@@ -38,6 +38,8 @@ OTHER = "other"
 CLIENT_TIMEOUT = 5
 MOST_GROWTH = 1.1
 """Of the memory, from the end of the first minute on."""
+SECONDS_TO_FILL = 60
+"""In which the access log of the sound clients fills its disk."""
 POOL_THREADS = 4 + (os.cpu_count() or 1)
 """Threads that pools may still start after the first minute."""
 
@@ -52,6 +54,7 @@ class Trial:
     chance: random.Random
     tasks_file: Path
     log: Path
+    has_small_disk: bool
     done: Counter[str] = field(default_factory=Counter)
     unready: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -85,7 +88,9 @@ def main() -> None:
         log = (disk or folder) / "log"
         os.sched_setaffinity(0, {cores[-1]})
         with running(*flags, log=log, core=cores[0], module="benchmarks.counted_service") as service:
-            trial = Trial(service, store, Sound(answers), random.Random(options.seed), folder / "tasks", log)
+            trial = Trial(
+                service, store, Sound(answers), random.Random(options.seed), folder / "tasks", log, disk is not None
+            )
             first, last = asyncio.run(suffer(trial, options))
         problems = judge(trial, first, last, service.process.returncode)
     if problems:
@@ -140,7 +145,7 @@ async def faulty_clients(trial: Trial, chance: random.Random) -> None:
 
 
 async def operators(trial: Trial) -> None:
-    works = (broken_version, broken_pin, swap, hang_up, other_model, full_log)
+    works = [broken_version, broken_pin, swap, hang_up, other_model] + [full_disk] * trial.has_small_disk
     while True:
         await trial.runs.wait()
         work = trial.chance.choice(works)
@@ -202,8 +207,15 @@ async def other_model(trial: Trial) -> None:
     connection.close()
 
 
-async def full_log(trial: Trial) -> None:
-    """Gives the log room, which it fills."""
+async def full_disk(trial: Trial) -> None:
+    """Waits until the log has filled its disk, leaves it so for a while, and gives it room again."""
+    try:
+        async with asyncio.timeout(SECONDS_TO_FILL):
+            while os.statvfs(trial.log.parent).f_bavail:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        trial.failures.append(f"the log has not filled its disk in {SECONDS_TO_FILL} s")
+    await asyncio.sleep(trial.chance.uniform(0.0, 2.0))
     os.truncate(trial.log, 0)
 
 
@@ -227,7 +239,7 @@ def judge(trial: Trial, first: Held, last: Held, code: int | None) -> list[str]:
     zeros = {
         "wrong answers": trial.sound.wrong,
         "failed requests of sound clients": trial.sound.failed,
-        "failed requests of operators": trial.failures,
+        "failures of what operators may expect": trial.failures,
         "moments at which it was not ready": trial.unready,
     }
     for title, found in zeros.items():
