@@ -7,6 +7,7 @@ request on a connection. `limit` in `benchmarks.serving` shows what the generato
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import statistics
@@ -15,6 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -35,25 +37,37 @@ def generator() -> str:
     return "wrk" if shutil.which("wrk") else "benchmarks.load"
 
 
-def run(port: int, body: bytes, connections: int, seconds: int) -> Load:
-    """Sends `POST /predict` to this machine."""
+JSON = "Content-Type: application/json"
+
+
+def run(
+    port: int, body: bytes, connections: int, seconds: int, path: str = "/predict", headers: tuple[str, ...] = (JSON,)
+) -> Load:
+    """Sends `POST` requests to this machine.
+
+    Raises:
+        SystemExit: a request is not answered with 200.
+    """
     if generator() == "wrk":
-        return _wrk(port, body, connections, seconds)
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return uvloop.run(_own(port, head.encode() + body, connections, seconds))
+        return _wrk(port, body, connections, seconds, path, headers)
+    return uvloop.run(_own(port, request(path, headers, body), connections, seconds))
 
 
-def _wrk(port: int, body: bytes, connections: int, seconds: int) -> Load:
+def request(path: str, headers: tuple[str, ...], body: bytes) -> bytes:
+    """A whole `POST` request."""
+    lines = (f"POST {path} HTTP/1.1", "Host: x", *headers, f"Content-Length: {len(body)}", "", "")
+    return "\r\n".join(lines).encode() + body
+
+
+def _wrk(port: int, body: bytes, connections: int, seconds: int, path: str, headers: tuple[str, ...]) -> Load:
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder, "post.lua")
-        script.write_text(
-            'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n'
-            f"wrk.body = [==[{body.decode()}]==]\n"
-        )
+        script, content = Path(folder, "post.lua"), Path(folder, "body")
+        content.write_bytes(body)
+        lines = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in _pairs(headers)]
+        lines += ['wrk.method = "POST"', f'wrk.body = io.open("{content}", "rb"):read("*a")']
+        script.write_text("\n".join(lines))
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
-        done = subprocess.run(
-            [*command, f"http://127.0.0.1:{port}/predict"], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([*command, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, check=True)
     if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         raise SystemExit(f"Not all requests were answered:\n{done.stdout}")
     found = [re.search(rf"{share}%\s+([\d.]+)(us|ms|s)\n", done.stdout) for share in (50, 99)]
@@ -63,6 +77,10 @@ def _wrk(port: int, body: bytes, connections: int, seconds: int) -> Load:
     if not requests or not rate:
         raise SystemExit(f"wrk said something else:\n{done.stdout}")
     return Load(int(requests[1]), float(rate[1]), p50, p99)
+
+
+def _pairs(headers: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(name, value.strip()) for name, _, value in (header.partition(":") for header in headers)]
 
 
 async def _own(port: int, request: bytes, connections: int, seconds: int) -> Load:
@@ -90,8 +108,7 @@ class _Connection(asyncio.Protocol):
         self.missing = self.length = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport: Any = transport  # uvloop's is none of asyncio's classes
         self.send()
 
     def send(self) -> None:

@@ -1,20 +1,25 @@
-"""A service that a benchmark starts, and a plain HTTP/1.1 connection to it."""
+"""A service that a benchmark starts, what its process uses, and a plain HTTP/1.1 connection to it. Linux only."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+_POLL_SECONDS = 0.005
+_PATIENCE_SECONDS = 120.0
 
 
 class Service:
@@ -40,32 +45,86 @@ class Service:
         self.process.send_signal(signal.SIGHUP)
 
     def memory_mib(self) -> float:
-        """Resident memory of the process and its children."""
-        return sum(map(_resident_kib, [self.process.pid, *_children(self.process.pid)])) / 1024
+        return memory_mib(self.process.pid)
 
 
 @contextlib.contextmanager
-def running(*flags: str, log: Path, port: int = 0) -> Iterator[Service]:
+def running(
+    *flags: str,
+    log: Path,
+    port: int = 0,
+    core: int | None = None,
+    python: str = sys.executable,
+    module: str = "service",
+) -> Iterator[Service]:
     """Starts a service, gives it once it is ready, and stops it.
+
+    Args:
+        flags: Of `python -m service`.
+        log: Where its log goes, at the end of what the file holds.
+        port: 0 for a free one.
+        core: The only one that it may use; by default those of this process.
+        python: The interpreter that runs it.
+        module: Another one that takes the same flags.
 
     Raises:
         SystemExit: it ends before it is ready.
     """
-    with log.open("wb") as file:
-        command = [sys.executable, "-m", "service", "--port", str(port), *flags]
-        process = subprocess.Popen(command, stderr=file)
-    try:
-        service = Service(process, _port(process, log))
-        while not service.is_ready():
-            _check_alive(process, log)
-            _pause()
+    port = port or free_port()
+    with started(python, "-m", module, "--port", str(port), *flags, log=log, core=core) as process:
+        service = Service(process, port)
+        wait_until(service.is_ready, process, log)
         yield service
+
+
+@contextlib.contextmanager
+def started(*command: str, log: Path, core: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, on one core or on all of this one's, that is told to end afterwards."""
+    cores = os.sched_getaffinity(0)
+    with log.open("ab") as file:
+        os.sched_setaffinity(0, cores if core is None else {core})
+        try:
+            process = subprocess.Popen(command, stderr=file)
+        finally:
+            os.sched_setaffinity(0, cores)
+    try:
+        yield process
     finally:
         process.terminate()
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+
+
+def wait_until(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Raises: SystemExit: the process ends before it is ready, or is not after two minutes."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not is_ready():
+        if process.poll() is not None:
+            raise SystemExit(f"A server ended before it was ready: {process.args!r}\n{log.read_text()}")
+        if time.monotonic() > deadline:
+            raise SystemExit(f"A server was not ready within {_PATIENCE_SECONDS:g} s: {process.args!r}")
+        time.sleep(_POLL_SECONDS)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process and its children."""
+    return sum(map(_resident_kib, [pid, *_children(pid)])) / 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the processor, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Connection:
@@ -111,22 +170,6 @@ def train_digits(artifacts: Path, *flags: str) -> None:
     """Publishes the next version of `digits`."""
     command = [sys.executable, "-m", "export", "train", "--artifacts", str(artifacts), *flags]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def _port(process: subprocess.Popen[bytes], log: Path) -> int:
-    while not (found := re.search(r"Listening on http://[^ ]+:(\d+)", log.read_text())):
-        _check_alive(process, log)
-        _pause()
-    return int(found[1])
-
-
-def _check_alive(process: subprocess.Popen[bytes], log: Path) -> None:
-    if process.poll() is not None:
-        raise SystemExit(f"The service ended before it was ready:\n{log.read_text()}")
-
-
-def _pause() -> None:
-    time.sleep(0.05)
 
 
 def _children(pid: int) -> list[int]:

@@ -1,37 +1,42 @@
 """What the service answers a second, beside what people run today: `make bench`.
 
-JSON predictions of the published digits model by the service, with the fast lane and without; an empty answer of
-uvicorn; and a plain FastAPI route of the same model by LiteRT, by a traced function, and by `model.predict`. The
-servers run on one core, the load generator on another, in turn and several times over; the best round of each counts,
-since whatever else the machine does only takes away. CPU is the server's own, user and system, for each request.
+Predictions of the published digits model by the service, with the fast lane and without; an empty answer of uvicorn;
+and a plain FastAPI route of the same model by LiteRT, by a traced function, and by `model.predict`. Then requests of 32
+rows in the service's other forms, and of a 784-512-512-10 model, beside what the runtime makes of batches of 32 by
+itself. The servers run on one core, the load generator on another, in turn and several times over; the best round of
+each counts, since whatever else the machine does only takes away. CPU is the server's own, user and system, for each
+request.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
-import re
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks import load
+from benchmarks.bench_requests import MANY, WIDE, Asked, publish_wide, requests, some_rows
 from benchmarks.load import Load
+from benchmarks.service_process import Service, cpu_seconds, free_port, memory_mib, started, wait_until
+from models.artifact import Artifact
+from models.manifest import Tensors
+from models.store import ArtifactStore
+from service.runtimes import Runtime
+from service.runtimes import load as load_runtime
 
-MEASURED = ((1, 1), (1, 16), (1, 64), (32, 16))
-"""Rows in a request, and connections."""
+DIGITS = "digits"
 EMPTY = "uvicorn, empty answer"
-TICKS = os.sysconf("SC_CLK_TCK")
+SERVICE = "service"
 
 
 @dataclass(frozen=True)
@@ -39,44 +44,51 @@ class Server:
     """A running server, and how long it took to its first answer."""
 
     name: str
+    model: str
     port: int
     process: subprocess.Popen[bytes]
     seconds_to_start: float
 
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
 
-    def memory_mib(self) -> float:
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
-        return int(found[1]) / 1024 if found else 0.0
+@dataclass(frozen=True)
+class Alone:
+    """The runtime that serves a model, in this process, with a batch for it."""
+
+    runtime: Runtime
+    artifact: Artifact
+
+    def rows_a_second(self, core: int, seconds: float) -> float:
+        """On the servers' core, while they are idle."""
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {core})
+        try:
+            return MANY * calls_a_second(self.runtime, some_rows(self.artifact, MANY), seconds)
+        finally:
+            os.sched_setaffinity(0, cores)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="published models (artifacts)")
-    parser.add_argument("--seconds", type=int, default=2, help="length of each measurement (default 2)")
+    parser.add_argument("--seconds", type=int, default=1, help="length of each measurement (default 1)")
     parser.add_argument("--rounds", type=int, default=3, help="how often all are measured (default 3)")
     parser.add_argument("--write", type=Path, help="a Markdown file to write the tables into")
     options = parser.parse_args()
-    version = max((options.artifacts / "digits").glob("[0-9]*"), key=lambda path: int(path.name))
+    digits = ArtifactStore(options.artifacts).resolve(DIGITS)
     cores = sorted(os.sched_getaffinity(0))
-    with contextlib.ExitStack() as stack:
-        servers = []
-        for name, module, flags in commands(options.artifacts, version):
-            servers.append(stack.enter_context(started(name, module, flags, cores[0])))
-        row = golden_row(next(server.port for server in servers if server.name.startswith("service")))
-        os.sched_setaffinity(0, {cores[-1]})
-        lines = [
-            *heading(options),
-            "| rows | connections | server | requests/s | p50 ms | p99 ms | CPU µs | of empty |",
+    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
+        folder = Path(temporary)
+        store = ArtifactStore(folder / "artifacts")
+        wide = publish_wide(store, folder)
+        servers = [
+            stack.enter_context(serving(name, model, command, folder, cores[0]))
+            for name, model, command in commands(options.artifacts, store.root, digits)
         ]
-        lines.append("|--:|--:|---|--:|--:|--:|--:|--:|")
-        for rows, connections in MEASURED:
-            body = json.dumps({"instances": [row] * rows}, separators=(",", ":")).encode()
-            lines += measure(servers, rows, body, connections, options)
+        os.sched_setaffinity(0, {cores[-1]})
+        alone = {model: runtime_alone(servers, model, artifact) for model, artifact in ((DIGITS, digits), (WIDE, wide))}
+        lines = [*heading(options), *table(requests(digits, wide), servers, alone, cores[0], options)]
         lines += ["", "| server | s to the first answer | MiB after the load |", "|---|--:|--:|"]
-        lines += [f"| {it.name} | {it.seconds_to_start:.1f} | {it.memory_mib():.0f} |" for it in servers]
+        lines += [f"| {it.name} | {it.seconds_to_start:.1f} | {memory_mib(it.process.pid):.0f} |" for it in servers]
     text = "\n".join(lines) + "\n"
     print(text)
     if options.write:
@@ -87,64 +99,78 @@ def heading(options: argparse.Namespace) -> list[str]:
     return [
         "# Benchmarks",
         "",
-        "Written by `make bench`. Absolute figures depend on the machine and on what else it does; the last column is",
-        "the share of the requests a second that uvicorn answers with nothing to do, in the same run.",
+        "Written by `make bench`. Absolute figures depend on the machine and on what else it does. Both last columns",
+        "are of the same run: the share of the requests a second that uvicorn answers with nothing to do, and, for",
+        f"requests of {MANY} rows, the share of the rows a second that the runtime alone makes in batches of {MANY}.",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; servers on one core, load",
-        f"by {load.generator()} on another; the best of {options.rounds} rounds of {options.seconds} s.",
+        f"by {load.generator()} on another; the best of {options.rounds} rounds of {options.seconds} s. `{WIDE}` is a",
+        "784-512-512-10 classifier.",
         "",
     ]
 
 
-def measure(
-    servers: list[Server], rows: int, body: bytes, connections: int, options: argparse.Namespace
+def table(
+    asked: list[Asked], servers: list[Server], alone: dict[str, Alone], core: int, options: argparse.Namespace
 ) -> Iterator[str]:
+    yield "| request | connections | server | requests/s | p50 ms | p99 ms | CPU µs | of empty | of runtime alone |"
+    yield "|---|--:|---|--:|--:|--:|--:|--:|--:|"
+    empty = 0.0
+    for each in asked:
+        best, rows_alone = measure(each, servers, alone[each.model], core, options)
+        if EMPTY in best:
+            empty = best[EMPTY][0].rate
+        for name, (found, cpu) in best.items():
+            # A server that does not run the model has no share in what the runtime makes.
+            has_share = each.rows == MANY and name.startswith((SERVICE, "FastAPI, LiteRT"))
+            share = f"{found.rate * each.rows / rows_alone:.2f}" if has_share else ""
+            yield (
+                f"| {each.name} | {each.connections} | {name} | {found.rate:,.0f} | {found.p50_ms:.2f} "
+                f"| {found.p99_ms:.2f} | {cpu:,.1f} | {found.rate / empty:.2f} | {share} |"
+            )
+        if each.rows == MANY:
+            yield f"| {each.name} | | runtime alone | {rows_alone / each.rows:,.0f} | | | | | 1.00 |"
+
+
+def measure(
+    asked: Asked, servers: list[Server], alone: Alone, core: int, options: argparse.Namespace
+) -> tuple[dict[str, tuple[Load, float]], float]:
+    """The best load of each server with its CPU microseconds a request, and the rows a second of the runtime alone."""
     best: dict[str, tuple[Load, float]] = {}
+    rows_alone = 0.0
     for _ in range(options.rounds):
         for server in servers:
-            before = server.cpu_seconds()
-            found = load.run(server.port, body, connections, options.seconds)
-            cpu = (server.cpu_seconds() - before) / max(found.requests, 1) * 1e6
+            if server.model != asked.model or not (asked.is_for_all or server.name.startswith(SERVICE)):
+                continue
+            before = cpu_seconds(server.process.pid)
+            found = load.run(server.port, asked.body, asked.connections, options.seconds, asked.path, asked.headers)
+            cpu = (cpu_seconds(server.process.pid) - before) / max(found.requests, 1) * 1e6
             if server.name not in best or found.rate > best[server.name][0].rate:
                 best[server.name] = (found, cpu)
-    empty = best[EMPTY][0].rate
-    for name, (found, cpu) in best.items():
-        yield (
-            f"| {rows} | {connections} | {name} | {found.rate:,.0f} | {found.p50_ms:.2f} | {found.p99_ms:.2f} "
-            f"| {cpu:,.1f} | {found.rate / empty:.2f} |"
-        )
+        if asked.rows == MANY:
+            rows_alone = max(rows_alone, alone.rows_a_second(core, options.seconds))
+    return best, rows_alone
 
 
-def commands(artifacts: Path, version: Path) -> Iterator[tuple[str, str, list[str]]]:
-    service = ["--artifacts", str(artifacts), "--default-model", "digits", "--log-level", "warning"]
-    yield "limit of the generator", "benchmarks.servers", ["limit"]
-    yield EMPTY, "benchmarks.servers", ["empty"]
-    yield "service, fast lane", "service", service
-    yield "service, without it", "service", [*service, "--no-fast-lane"]
+def commands(artifacts: Path, wide: Path, digits: Artifact) -> Iterator[tuple[str, str, list[str]]]:
+    """The name, model and command of each server."""
+    flags = ["service", "--log-level", "warning", "--default-model"]
+    yield "limit of the generator", DIGITS, ["benchmarks.servers", "limit"]
+    yield EMPTY, DIGITS, ["benchmarks.servers", "empty"]
+    yield f"{SERVICE}, fast lane", DIGITS, [*flags, DIGITS, "--artifacts", str(artifacts)]
+    yield f"{SERVICE}, without it", DIGITS, [*flags, DIGITS, "--artifacts", str(artifacts), "--no-fast-lane"]
+    yield f"{SERVICE}, fast lane, {WIDE}", WIDE, [*flags, WIDE, "--artifacts", str(wide)]
     for name, kind in (("LiteRT", "litert"), ("traced function", "traced"), ("model.predict", "predict")):
-        yield f"FastAPI, {name}", "benchmarks.servers", [kind, "--version", str(version)]
+        yield f"FastAPI, {name}", DIGITS, ["benchmarks.servers", kind, "--version", str(digits.path)]
 
 
 @contextlib.contextmanager
-def started(name: str, module: str, flags: list[str], core: int) -> Iterator[Server]:
-    """A server on one core, which it inherits, once it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    cores = os.sched_getaffinity(0)
-    begin = time.perf_counter()
-    os.sched_setaffinity(0, {core})
-    process = subprocess.Popen([sys.executable, "-m", module, *flags, "--port", str(port)], stderr=subprocess.DEVNULL)
-    os.sched_setaffinity(0, cores)
-    try:
-        while not answers(port):
-            if process.poll() is not None:
-                raise SystemExit(f"{name} ended before it answered. Try: python -m {module} {' '.join(flags)}")
-            time.sleep(0.02)
-        yield Server(name, port, process, time.perf_counter() - begin)
-    finally:
-        process.terminate()
-        process.wait()
+def serving(name: str, model: str, command: list[str], folder: Path, core: int) -> Iterator[Server]:
+    """A server on one core, once it answers."""
+    port, log, begin = free_port(), folder / f"{name}.log", time.perf_counter()
+    with started(sys.executable, "-m", *command, "--port", str(port), log=log, core=core) as process:
+        wait_until(lambda: answers(port), process, log)
+        yield Server(name, model, port, process, time.perf_counter() - begin)
 
 
 def answers(port: int) -> bool:
@@ -160,11 +186,21 @@ def answers(port: int) -> bool:
     return True
 
 
-def golden_row(port: int) -> list[Any]:
-    """A row that the digits model takes."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/models/digits", timeout=60) as answer:
-        row: list[Any] = json.load(answer)["example"]["request"]["instances"][0]
-    return row
+def calls_a_second(runtime: Runtime, inputs: Tensors, seconds: float) -> float:
+    """By all calls in a time, as requests are counted; a median would not see what else the machine does."""
+    runtime.run(inputs)
+    calls, begin = 0, time.perf_counter()
+    while (passed := time.perf_counter() - begin) < seconds:
+        runtime.run(inputs)
+        calls += 1
+    return calls / passed
+
+
+def runtime_alone(servers: list[Server], model: str, artifact: Artifact) -> Alone:
+    """The same runtime as the service has chosen."""
+    server = next(each for each in servers if each.model == model and each.name.startswith(SERVICE))
+    name = Service(server.process, server.port).get(f"/models/{model}")["runtime"]
+    return Alone(load_runtime(name, artifact), artifact)
 
 
 if __name__ == "__main__":

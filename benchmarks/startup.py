@@ -9,20 +9,14 @@ TensorFlow: `pip install --require-hashes -r requirements/slim.txt`. Linux only,
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import socket
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-_POLL_SECONDS = 0.005
-_GIVE_UP_SECONDS = 120.0
+from benchmarks.service_process import Service, cpu_seconds, running
 
 
 @dataclass(frozen=True)
@@ -54,50 +48,18 @@ def main() -> None:
 
 
 def start(python: str, artifacts: Path, runtime: str) -> Start:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [python, "-m", "service", "--artifacts", str(artifacts), "--port", str(port), "--runtime", runtime]
-    begin = time.perf_counter()
-    process = subprocess.Popen([*command, "--log-level", "error"])
-    try:
-        wait_until_ready(process, f"http://127.0.0.1:{port}/health/ready", begin + _GIVE_UP_SECONDS)
-        wall = time.perf_counter() - begin
-        folder = Path("/proc", str(process.pid))
-        user, system = (folder / "stat").read_text().rsplit(")", 1)[1].split()[11:13]
-        status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-        served = served_by(f"http://127.0.0.1:{port}/models")
-    finally:
-        process.terminate()
-        process.wait()
-    processor = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-    return Start(wall, processor, int(status["VmRSS"].split()[0]) / 1024, served)
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ("--artifacts", str(artifacts), "--runtime", runtime, "--log-level", "error")
+        begin = time.perf_counter()
+        with running(*flags, log=Path(folder) / "log", python=python) as service:
+            wall, processor = time.perf_counter() - begin, cpu_seconds(service.process.pid)
+            return Start(wall, processor, service.memory_mib(), served_by(service))
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], url: str, deadline: float) -> None:
-    while time.perf_counter() < deadline:
-        if process.poll() is not None:
-            raise SystemExit("The service ended before it was ready.")
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(_POLL_SECONDS)
-        else:
-            return
-    raise SystemExit(f"The service was not ready within {_GIVE_UP_SECONDS:g} s.")
-
-
-def served_by(url: str) -> str:
+def served_by(service: Service) -> str:
     """The runtimes of all models that serve."""
-
-    def get(address: str) -> dict[str, object]:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            found: dict[str, object] = json.load(answer)
-            return found
-
-    models = get(url)["models"]
-    assert isinstance(models, list)
-    return ", ".join(sorted({str(get(f"{url}/{model['name']}").get("runtime")) for model in models}))
+    names = [model["name"] for model in service.get("/models")["models"]]
+    return ", ".join(sorted({str(service.get(f"/models/{name}").get("runtime")) for name in names}))
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ class Batcher(Generic[T]):
         if self._failure:
             raise NotReady(self._failure)
         if queue.rows and queue.rows + rows > limits.max_queue_size:
-            raise self._full(rows)
+            raise self._full(inputs, rows)
         if timeout is None or timeout > limits.request_timeout:
             timeout = limits.request_timeout
         elif timeout <= 0:
@@ -162,13 +162,17 @@ class Batcher(Generic[T]):
 
     def run_at_once(self, inputs: Tensors, counts: list[int], waited: float) -> Tensors | None:
         """Answers rows of several callers if `submit` would let them run in the next turn; see `Express.run`."""
-        if self._is_held or self._failure or not self._joins or self._delay:
-            return None
-        return self._express.run(inputs, counts, waited)
+        return self._express.run(inputs, counts, waited) if self.may_run_at_once() else None
 
-    def _full(self, rows: int) -> QueueFull:
+    def may_run_at_once(self) -> bool:
+        """Whether `run_at_once` answers any rows now; asked before they are decoded for it."""
+        return self._joins and not (self._is_held or self._failure or self._delay)
+
+    def _full(self, inputs: Tensors, rows: int) -> QueueFull:
+        """Reckons with rows like these: to look at one that waits takes longer the more have gone before it."""
         waiting, most = self._queue.rows, self._limits.max_batch_size
-        seconds = self._cost.estimate(count_values(self._queue.first(), most)) * waiting / most
+        values = sum([each.size for each in inputs.values()]) * most // rows
+        seconds = self._cost.estimate(values) * waiting / most
         return queue_full(rows, waiting, self._limits.max_queue_size, seconds)
 
     def _flush(self) -> None:

@@ -126,11 +126,12 @@ class Engine:
             return "The loader has stopped; restart the service."
         name = self.default_model()
         names = [name] if name else self._repository.names()
-        stuck = [f"{name}: {problem}" for name in names if (problem := self._queue_problem(name))]
+        serving = [(name, self._repository.current(name)) for name in names]
+        stuck = [f"{name}: {problem}" for name, model in serving if (problem := self._queues.problem(model))]
         if stuck:
             return " ".join(stuck)
         # Without a default every model counts, so all must have had their turn to load.
-        if any(self._repository.current(name) for name in names) and (name or self._has_reconciled):
+        if any(model for _, model in serving) and (name or self._has_reconciled):
             return None
         if not self._has_reconciled:
             return "The models are being loaded."
@@ -207,6 +208,10 @@ class Engine:
         fits = loaded and are_within(inputs, counts, self._request_limits)
         return self._queues.of(loaded).run_at_once(inputs, counts, waited) if loaded and fits else None
 
+    def may_run_at_once(self, model: Model) -> bool:
+        """Whether `run_at_once` answers any rows of a model now; asked before they are decoded for it."""
+        return (loaded := model()) is not None and self._queues.of(loaded).may_run_at_once()
+
     def _submit(self, model: LoadedModel, request: InferenceRequest, done: Done) -> Ticket[InferenceResponse]:
         while True:
             model.check(request.inputs)
@@ -266,11 +271,6 @@ class Engine:
         if chosen is None:
             raise self._no_default_model()
         return find(self._repository, chosen, version, label, has_looked=self._has_reconciled)
-
-    def _queue_problem(self, name: str) -> str:
-        """What is wrong with the queue of the version that answers a request which names none."""
-        model = self._repository.current(name)
-        return model.batcher.problem() if model and model.batcher else ""
 
     def _index(self, name: str) -> ModelIndex:
         model = self._repository.current(name)

@@ -38,6 +38,10 @@ class Queues:
         """How many rows wait for a version."""
         return model.batcher.queued_rows if model.batcher else 0
 
+    def problem(self, model: LoadedModel | None) -> str:
+        """Why the queue of a version gets nothing done; empty where all is well, or there is no queue."""
+        return model.batcher.problem() if model and model.batcher else ""
+
     async def ended(self) -> None:
         """Returns once no queue has work, and the replaced versions among them are closed."""
         await self._is_idle.wait()

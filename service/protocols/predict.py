@@ -153,6 +153,8 @@ class PredictPlan:
 
         None where each must be decoded and submitted, since they are of another form or would not run together.
         """
+        if not self._engine.may_run_at_once(self._model):
+            return None
         began = perf_counter()
         found = self._decoder.decode_together(bodies)
         if found is None:

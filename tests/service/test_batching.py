@@ -593,9 +593,11 @@ def test_nothing_runs_at_once_where_it_is_dear_or_unknown() -> None:
 
 def test_nothing_runs_at_once_before_those_who_wait(house: House) -> None:
     caller = house.ask(1.0)
+    assert not house.batcher.may_run_at_once()
     assert house.batcher.run_at_once({"x": np.array([[2.0]])}, [1], 0.0) is None
     house.loop.settle()
     assert caller.answer() == [2.0]
+    assert house.batcher.may_run_at_once()
     assert house.batcher.run_at_once({"x": np.array([[2.0]])}, [1], 0.0) is not None
 
 
