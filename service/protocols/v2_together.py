@@ -79,6 +79,8 @@ class TensorPlan:
 
         None where each must be decoded and submitted by itself.
         """
+        if not self._engine.may_run_at_once(self._model):
+            return None
         began = perf_counter()
         if set(map(len, bodies)) != {self._length}:
             return None
