@@ -19,6 +19,8 @@ from service.observer import Observing
 _METHOD = "gRPC"
 """Stands in the access log where a request over HTTP has its method."""
 _ID = "x-request-id"
+_NEARLY_OVER_SECONDS = 0.05
+"""A client ends a call at its own deadline, whose news may come before the deadline does here."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +79,9 @@ class Calls(grpc.aio.ServerInterceptor):
             log_error(_METHOD, path, error)
             raise
         except asyncio.CancelledError:
-            status = 504 if context.time_remaining() == 0 else CLIENT_LEFT
+            remaining = context.time_remaining()
+            is_late = remaining is not None and remaining < _NEARLY_OVER_SECONDS
+            status = 504 if is_late else CLIENT_LEFT
             raise
         except NotImplementedError:
             status = 501

@@ -1,7 +1,7 @@
 """Arrow's IPC stream: a column for each input, with lists of one length where a row has several values.
 
-Compressed streams are refused, since pyarrow cannot be told how much it may unpack, and so are types that take no bytes
-for a row.
+Streams may be compressed by LZ4 or Zstandard, within the limit on what they become; types that take no bytes for a row
+are refused.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from service.protocols.bodies.fitting import check_filled, check_names, fit
 from service.protocols.tensors import decode as decode_values
 
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+_VERSION_5 = 4
+_NOT_COMPRESSED = -1
+"""Stands for the length of a buffer that compression would not have made smaller."""
 _MAX_NDIM = 64
 _MAX_TEXT_BYTES = 256 * 2**20
 
 
-def decode(body: bytes, signature: Signature, limit: int) -> Tensors:  # noqa: ARG001 - nothing is unpacked
-    """The column of each input."""
+def decode(body: bytes, signature: Signature, limit: int) -> Tensors:
+    """The column of each input, of at most `limit` bytes where they are compressed."""
     try:
-        _check_uncompressed(body)
+        _check_unpacked(body, limit)
         table = pa.ipc.open_stream(pa.py_buffer(body)).read_all()
         table.validate(full=True)  # that its offsets stay within its bytes, and its text is UTF-8
         check_names([spec.name for spec in signature.inputs], table.column_names)
@@ -110,22 +113,37 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _check_uncompressed(body: bytes) -> None:
-    for message in pa.ipc.MessageReader.open_stream(pa.py_buffer(body)):
-        if _is_compressed(message.metadata.to_pybytes()):
-            raise InvalidRequest("The record batches must not be compressed.")
+def _check_unpacked(body: bytes, limit: int) -> None:
+    """Checks what compressed batches will be unpacked to, which pyarrow would allocate whatever it is."""
+    messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
+    total = sum(_unpacked_bytes(item.metadata.to_pybytes(), item.body) for item in messages)
+    if total > limit:
+        raise InvalidRequest(f"The body may be unpacked to at most {limit} bytes. Received: {total}.")
 
 
-def _is_compressed(metadata: bytes) -> bool:
-    """Whether a message's batch is, by Arrow's format/Message.fbs, for which pyarrow has no question."""
+def _unpacked_bytes(metadata: bytes, body: Any) -> int:
+    """What the compressed buffers of a message say their contents are, by Arrow's format/Message.fbs."""
     message = _target(metadata, 0)
     kind, header = _field(metadata, message, 1), _field(metadata, message, 2)
     if not header or metadata[kind] not in {_DICTIONARY_BATCH, _RECORD_BATCH}:
-        return False
+        return 0
+    version, own_metadata = _field(metadata, message, 0), _field(metadata, message, 4)
+    if own_metadata and (not version or struct.unpack_from("<h", metadata, version)[0] < _VERSION_5):
+        # Arrow 0.17 said there that a batch is compressed, and pyarrow still believes it.
+        raise InvalidRequest("A batch with metadata of its own must be of Arrow's metadata version 5.")
     batch = _target(metadata, header)
     if metadata[kind] == _DICTIONARY_BATCH:
         batch = _target(metadata, _field(metadata, batch, 1))
-    return _field(metadata, batch, 3) != 0
+    buffers, compression = _field(metadata, batch, 2), _field(metadata, batch, 3)
+    if not buffers or not compression:
+        return 0
+    vector = _target(metadata, buffers)
+    (number,) = struct.unpack_from("<I", metadata, vector)
+    places = struct.iter_unpack("<qq", metadata[vector + 4 : vector + 4 + 16 * number])
+    lengths = [struct.unpack_from("<q", body, offset)[0] for offset, length in places if length]
+    if min(lengths, default=0) < _NOT_COMPRESSED:
+        raise InvalidRequest(f"A compressed buffer must say how long it is. Received: {min(lengths)}.")
+    return sum(length for length in lengths if length != _NOT_COMPRESSED)
 
 
 def _target(buffer: bytes, place: int) -> int:

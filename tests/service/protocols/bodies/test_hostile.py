@@ -131,10 +131,46 @@ TABLE = pa.table({"x": pa.array([[1.0]], pa.list_(pa.float32()))})
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
-def test_compressed_arrow_is_refused(codec: str) -> None:
-    assert ARROW.decode(stream(TABLE), ONE, LIMIT)["x"].tolist() == [[1.0]]
-    with pytest.raises(InvalidRequest, match="must not be compressed"):
-        ARROW.decode(stream(TABLE, compression=codec), ONE, LIMIT)
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_compressed_arrow_is_unpacked(codec: str, rows: int) -> None:
+    values = np.resize(np.float32([1, 2, 3]), (rows, 1))
+    table = pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 1)})
+    body = stream(table, compression=codec)
+    np.testing.assert_array_equal(ARROW.decode(body, ONE, 4 * rows)["x"], values)
+    if rows > 1:
+        with pytest.raises(InvalidRequest, match=r"unpacked to at most 3999 bytes. Received: 4000\.$"):
+            ARROW.decode(body, ONE, 3999)
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+@pytest.mark.parametrize("length", [2**62, -2, 0, 3999])
+def test_compressed_buffer_that_lies_about_its_length_is_refused(codec: str, length: int) -> None:
+    table = pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(1000, np.float32)), 1)})
+    body = stream(table, compression=codec)
+    assert body.count((4000).to_bytes(8, "little")) == 1
+    lie = body.replace((4000).to_bytes(8, "little"), length.to_bytes(8, "little", signed=True))
+    with pytest.raises(InvalidRequest):
+        ARROW.decode(lie, ONE, LIMIT)
+
+
+def test_batch_compressed_as_arrow_0_17_did_is_refused_before_it_is_unpacked() -> None:
+    before = pa.default_memory_pool().max_memory()
+    values = np.array([2**33, 0], np.int64)  # of which pyarrow would read that it unpacks to 8 GiB
+    batch = pa.record_batch({"x": pa.array(values)})
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V4)
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch, custom_metadata={"ARROW:experimental_compression": "zstd"})
+    with pytest.raises(InvalidRequest, match="must be of Arrow's metadata version 5"):
+        ARROW.decode(sink.getvalue().to_pybytes(), ONE, LIMIT)
+    assert pa.default_memory_pool().max_memory() < before + 2**30
+
+
+def test_compressed_batches_are_bounded_together() -> None:
+    batch = pa.record_batch({"x": pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(500, np.float32)), 1)})
+    body = stream(pa.Table.from_batches([batch] * 3), compression="zstd")
+    with pytest.raises(InvalidRequest, match="Received: 6000"):
+        ARROW.decode(body, ONE, 5999)
 
 
 @pytest.mark.parametrize(
