@@ -19,8 +19,9 @@ from models.store import ArtifactStore
 from service.app import create_app
 from service.protocols.bodies import KINDS
 from service.settings import Settings
+from tests.examples import examples
+from tests.service.doors import opened
 from tests.service.fakes import publish_fake
-from tests.service.processes import FAKE, ServerProcess
 
 
 @schemathesis.serializer(*(media_type for media_type in KINDS if media_type != "text/csv"))
@@ -45,14 +46,13 @@ PREDICTIONS = [path for path in API if path.endswith("predict") and "{label}" no
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("openapi") / "artifacts"
     publish_fake(ArtifactStore(root))
-    server = ServerProcess(FAKE, "--artifacts", str(root)).wait_ready()
-    yield "http://{}:{}".format(*server.address)
-    server.kill()
+    with opened(ArtifactStore(root)) as door:
+        yield "http://{}:{}".format(*door.address)
 
 
 @API.parametrize()
 @settings(
-    max_examples=10,
+    max_examples=examples(10),
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
