@@ -30,10 +30,10 @@ serve: setup ## Serve the published models; trains the digits model first if the
 	@exec $(RUN) -m service $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: setup ## Run all tests, on all cores
-	@$(RUN) -m pytest -n auto --dist loadscope $(ARGS)
+	@$(RUN) -m pytest -n auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-fast: setup ## Run the tests that start no process and train nothing
-	@$(RUN) -m pytest -n auto --dist loadscope -m "not slow and not container" $(ARGS)
+	@$(RUN) -m pytest -n auto --dist loadscope --no-loadscope-reorder -m "not slow and not container" $(ARGS)
 
 check: setup ## Check format, lint, types and the architecture
 	@$(RUN) -m ruff format --check .

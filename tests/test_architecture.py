@@ -456,6 +456,7 @@ def test_each_runtime_names_the_one_library_that_it_stands_for(module: str) -> N
     assert loaded == LIBRARY_OF.get(module, set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     ["models.golden", "models.store", "models.keras_file", "models.__main__", "export.__main__", "service.__main__"],
@@ -466,6 +467,7 @@ def test_light_module_loads_no_keras(module: str) -> None:
     assert done.stdout.split() == []
 
 
+@pytest.mark.slow
 def test_report_of_a_published_version_needs_no_keras() -> None:
     script = f"import sys, export.report; print(*sorted({HEAVY - {'matplotlib'}!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -16,9 +16,9 @@ import pytest
 from models.manifest import Manifest
 from service.families import FAMILIES
 from service.settings import Settings
-from tests.integration.conftest import ServerProcess, digits, run_module, serve
+from tests.integration.conftest import ServerProcess, run_module, serve
 
-__all__ = ["digits", "serve"]  # fixtures
+__all__ = ["serve"]  # a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -100,7 +100,8 @@ def test_own_layer_of_the_readme_keeps_the_contract(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_version_commands_of_the_readme_run_as_written(tmp_path: Path) -> None:
     commands = next(block for block in blocks("sh") if "export verify" in block)
+    quick = {"LAYERSERVE_EPOCHS": "1", "LAYERSERVE_FORMATS": "keras"}
     for line in commands.splitlines():
         _, _, module, *arguments = shlex.split(line, comments=True)
-        done = run_module(module, *arguments, LAYERSERVE_ARTIFACTS=str(tmp_path), BROWSER="true")  # opens nothing
+        done = run_module(module, *arguments, LAYERSERVE_ARTIFACTS=str(tmp_path), BROWSER="true", **quick)
         assert done.returncode == 0, f"{line}\n{done.stderr}"

@@ -123,13 +123,12 @@ def test_format_that_cannot_be_written_is_left_out_and_the_others_are_made(tmp_p
     assert not list((tmp_path / "version").glob("model.*"))
 
 
-@pytest.mark.parametrize(
-    "names", [("class", "größe m²"), ("a b", "a_b"), ("a", "A"), ("from", "self"), ("y", "inputs"), ("name", "args")]
-)
-def test_names_that_python_or_tensorflow_keeps_for_itself_are_proved(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_names_that_python_or_tensorflow_keeps_for_itself_are_proved(tmp_path: Path) -> None:
+    names = ("class", "größe m²", "a b", "a_b", "a", "A", "from", "self", "y", "inputs", "name", "args")
     inputs = [keras.Input((4,), name=name) for name in names]
     model = keras.Model(inputs, layers.Dense(2, name="out")(keras.layers.Concatenate()(inputs)))
-    result = made(model, tmp_path / "version", dict(zip(names, (ROWS, 2 * ROWS), strict=True)), ALL[:2])
+    rows = {name: number * ROWS for number, name in enumerate(names, start=1)}  # so that none can stand for another
+    result = made(model, tmp_path / "version", rows, ALL[:2])
     assert (list(result.records), result.left_out) == (["saved_model", "onnx"], {})
 
 
@@ -139,8 +138,8 @@ def test_lookups_are_proved_in_every_format_that_has_the_type(tmp_path: Path) ->
     texts = keras.layers.StringLookup(vocabulary=["green", "grün"])(word)
     rows = {"code": np.array([2, 5, 7]), "word": np.array(["grün", "green", "?"])}
     coded = keras.Model(code, layers.Dense(2, name="y")(numbers))
-    result = made(coded, tmp_path / "coded", {"code": rows["code"]}, ALL)
-    assert (list(result.records), result.left_out) == (list(ALL), {})
+    result = made(coded, tmp_path / "coded", {"code": rows["code"]}, ("openvino",))
+    assert (list(result.records), result.left_out) == (["openvino"], {})
     both = keras.layers.Concatenate()([numbers, keras.layers.Embedding(3, 2)(texts)])
     result = made(keras.Model([word, code], layers.Dense(2, name="y")(both)), tmp_path / "both", rows, ALL)
     assert list(result.records) == list(ALL[:3])

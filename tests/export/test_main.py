@@ -19,6 +19,7 @@ from models.artifact import Artifact
 from models.command_line import main
 from models.golden import read_golden
 from models.store import ArtifactStore
+from tests.conftest import OUTPUT
 
 ROOT = Path(__file__).resolve().parents[2]
 KERAS2 = Path(__file__).parent / "keras2"
@@ -172,14 +173,9 @@ def test_verify_warns_of_a_changed_source(
 def test_reexport_says_what_it_published(
     copied: Artifact, store: ArtifactStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export("reexport", "tiny", "--layers", "tiny_layers") == 0
+    assert export("reexport", "tiny", "--layers", "tiny_layers", "--formats", "litert") == 0
     *proofs, published = capsys.readouterr().out.splitlines()
-    assert [line.split(" in a fresh process: ")[0] for line in proofs] == [
-        "Proved keras",
-        "Proved saved_model",
-        "Proved onnx",
-        "Proved litert",
-    ]
+    assert [line.split(" in a fresh process: ")[0] for line in proofs] == ["Proved keras", "Proved litert"]
     assert published.startswith("Published tiny@2 in ")
     assert store.versions("tiny") == [1, 2]
 
@@ -241,14 +237,10 @@ def test_flag_for_layers_wins_over_the_environment(
     assert "The module `no_such_module` could not be imported" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[ArtifactStore, str]:
+@pytest.fixture
+def trained(digits: Path) -> tuple[ArtifactStore, str]:
     """The store after `train` without arguments, and what the command printed."""
-    store = ArtifactStore(tmp_path_factory.mktemp("trained"))
-    process = start("train", "--artifacts", str(store.root))
-    output, errors = process.communicate()
-    assert (process.returncode, "Traceback" in errors) == (0, False)
-    return store, output
+    return ArtifactStore(digits), digits.with_name(OUTPUT).read_text()
 
 
 @pytest.mark.slow

@@ -93,15 +93,6 @@ class ServerProcess:
                 continue
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with digits@1. Tests that change a store copy it."""
-    artifacts = tmp_path_factory.mktemp("digits") / "artifacts"
-    done = run_module("export", "train", "--artifacts", str(artifacts))
-    assert done.returncode == 0, done.stderr
-    return artifacts
-
-
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Starts server processes that are ended with the test."""

@@ -39,7 +39,8 @@ PUBLISH = """
     inputs = keras.Input((2,), name="point")
     model = keras.Model(inputs, Centre(name="centred")(inputs), name="centre")
     rows = {"point": np.array(ROWS, "float32")}
-    publish(ArtifactStore(Path(sys.argv[1])), Candidate("centre", model, rows), layers=("centring",))
+    candidate = Candidate("centre", model, rows)
+    publish(ArtifactStore(Path(sys.argv[1])), candidate, layers=("centring",), formats=("litert",))
 """
 
 

@@ -18,6 +18,7 @@ from tests.integration.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
+CONVERTED = "saved_model,onnx"
 MODEL = ROOT / "tests" / "export" / "keras2" / "sequential.h5"
 
 # Runs the real command; at the first audit event that holds the text `MOMENT`, `harm` is done.
@@ -48,12 +49,14 @@ if {moment!r}:
     sys.addaudithook(watch)
 else:
     harm()
-sys.exit(main(Export, ["publish", {model!r}, "--name", "old", "--formats", "saved_model,onnx", *sys.argv[2:]]))
+sys.exit(main(Export, ["publish", {model!r}, "--name", "old", "--formats", {formats!r}, *sys.argv[2:]]))
 """
 
 
-def start(artifacts: Path, *arguments: str, harm: str = "pass", moment: str = "") -> subprocess.Popen[str]:
-    script = COMMAND.format(harm=harm, moment=moment, model=str(MODEL))
+def start(
+    artifacts: Path, *arguments: str, harm: str = "pass", moment: str = "", formats: str = "keras"
+) -> subprocess.Popen[str]:
+    script = COMMAND.format(harm=harm, moment=moment, model=str(MODEL), formats=formats)
     return subprocess.Popen(
         [sys.executable, "-c", script, str(artifacts), "--artifacts", str(artifacts), *arguments],
         cwd=ROOT,
@@ -104,11 +107,12 @@ def check_refused(process: subprocess.Popen[str], artifacts: Path, message: str,
 )
 def test_broken_export_publishes_nothing(tmp_path: Path, harm: str, moment: str, message: str) -> None:
     artifacts = tmp_path / "artifacts"
-    check_refused(start(artifacts, harm=harm, moment=moment), artifacts, message)
+    formats = CONVERTED if moment == "export.convert" else "keras"
+    check_refused(start(artifacts, harm=harm, moment=moment, formats=formats), artifacts, message)
 
 
 def test_interrupted_proof_publishes_nothing(tmp_path: Path) -> None:
-    process = start(tmp_path, harm="os.kill(os.getpid(), signal.SIGINT)", moment="export.reload")
+    process = start(tmp_path, harm="os.kill(os.getpid(), signal.SIGINT)", moment="export.reload", formats=CONVERTED)
     check_refused(process, tmp_path, "interrupted", 130)
     assert not list(tmp_path.glob("old/.staging-*"))
 
@@ -151,7 +155,8 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 @pytest.mark.parametrize("size", ["16k", "32k", "48k"])
 def test_full_disk_publishes_nothing(mount: Callable[..., Path], size: str) -> None:
     folder = mount(size)
-    check_refused(start(folder), folder, "No space left on device|not the one that was|errno = 28")
+    process = start(folder, formats=CONVERTED)
+    check_refused(process, folder, "No space left on device|not the one that was|errno = 28")
 
 
 def test_read_only_disk_publishes_nothing(mount: Callable[..., Path]) -> None:
@@ -173,7 +178,7 @@ def test_two_exports_at_once_give_two_versions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["making-", "export.convert", "-P", "index.html", "os.rename"])
 def test_export_killed_while_it_makes_the_formats_publishes_nothing(tmp_path: Path, moment: str) -> None:
-    process = start(tmp_path, harm="os.kill(os.getpid(), signal.SIGKILL)", moment=moment)
+    process = start(tmp_path, harm="os.kill(os.getpid(), signal.SIGKILL)", moment=moment, formats=CONVERTED)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert ArtifactStore(tmp_path).versions("old") == []

@@ -74,7 +74,9 @@ def test_every_file_of_calls_names_its_client() -> None:
 def test_client_works_as_it_is(server: ServerProcess, grpc_port: int, tmp_path: Path, calls: str) -> None:
     host, port = server.address
     uv = [sys.executable, "-m", "uv", "run", "--quiet", "--no-project", "--python", sys.executable]
-    pytest_run = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, CALLS / calls]
+    # Nothing of ours is imported there: a client's environment lacks our packages.
+    options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, f"--confcutdir={CALLS}"]
+    pytest_run = ["python", "-m", "pytest", *options, CALLS / calls]
     addresses = {"TEST_ADDRESS": f"{host}:{port}", "TEST_GRPC_ADDRESS": f"{host}:{grpc_port}"}
     environment = {**os.environ, **addresses, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(

@@ -18,7 +18,7 @@ from tests.integration.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-NUM_KILLS = int(os.environ.get("LAYERSERVE_TEST_KILLS", "6"))
+NUM_KILLS = int(os.environ.get("LAYERSERVE_TEST_KILLS", "4"))
 
 
 def test_export_killed_at_random_moments_leaves_only_whole_versions(digits: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from models.store import ArtifactStore
 from service.protocols.bodies import KINDS
+from tests.examples import examples
 from tests.service.fakes import publish_fake
 from tests.service.processes import FAKE, ServerProcess
 
@@ -44,7 +45,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 FUZZ = settings(
-    max_examples=10,
+    max_examples=examples(10),
     deadline=None,
     derandomize=True,
     database=None,

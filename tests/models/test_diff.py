@@ -30,6 +30,11 @@ def model(units: int = 4, width: int = 2) -> keras.Model:
     return keras.Model(inputs, layers.Dense(2, activation="softmax", name="class")(hidden), name="sides")
 
 
+@pytest.fixture(autouse=True)
+def _measured_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.diff._SECONDS_A_ROUND", 0.001)
+
+
 @pytest.fixture
 def save(store: ArtifactStore) -> Publish:
     """Puts a model into the store without a proof."""

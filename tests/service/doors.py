@@ -109,7 +109,7 @@ class Wire:
     """One connection, whose answers are compared to the byte."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address, timeout=30)
+        self.socket = socket.create_connection(address, timeout=120)
         self.file = self.socket.makefile("rb")
 
     def __enter__(self) -> Wire:

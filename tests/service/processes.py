@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 import httpx
+import pytest
 
 from models.store import ArtifactStore
 from tests.service.waiting import wait_until
@@ -44,20 +45,22 @@ class ServerProcess:
         self._listens = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self._listens.wait(30), self.log
+        self._listens.wait(120)
         found = re.search(r"Listening on (https?)://(.+):(\d+)", self.log)
-        assert found, self.log
+        if found is None:
+            self.process.kill()  # nobody else could
+            pytest.fail(f"The server does not listen:\n{self.log}")
         self.address = (found[2], int(found[3]))
         self._url = f"{found[1]}://{found[2]}:{found[3]}"
         self._verify = ssl.create_default_context(cafile=certificate) if certificate else False
-        self.client = httpx.Client(base_url=self._url, timeout=30, trust_env=False, verify=self._verify)
+        self.client = httpx.Client(base_url=self._url, timeout=120, trust_env=False, verify=self._verify)
 
     @property
     def log(self) -> str:
         return "".join(self._lines)
 
     def wait_ready(self) -> ServerProcess:
-        wait_until(lambda: self.ask("/health/ready") == 200, seconds=60)
+        wait_until(lambda: self.ask("/health/ready") == 200, seconds=120)
         return self
 
     def ask(self, path: str) -> int:
@@ -129,7 +132,7 @@ class Connection:
     """One TCP connection, used byte by byte."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address, timeout=30)
+        self.socket = socket.create_connection(address, timeout=120)
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Connection:

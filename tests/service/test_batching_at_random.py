@@ -16,6 +16,7 @@ from service.cost import LOOP_SECONDS
 from service.errors import DeadlineExceeded, QueueFull
 from service.limits import Limits
 from service.tickets import Ticket
+from tests.examples import examples
 from tests.service.fake_loop import FakeExecutor, FakeLoop
 
 POISON = -1.0
@@ -148,5 +149,7 @@ class Traffic(RuleBasedStateMachine):
         assert (self.batcher.queued_rows, self.holds, self.batcher.problem()) == (0, 0, "")
 
 
-Traffic.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None, derandomize=True)
+Traffic.TestCase.settings = settings(
+    max_examples=examples(200), stateful_step_count=40, deadline=None, derandomize=True
+)
 TestTraffic = pytest.mark.filterwarnings("default")(Traffic.TestCase)

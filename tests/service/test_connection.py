@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from models.store import ArtifactStore
-from tests.service.doors import Door, opened
+from tests.service.doors import Door, Wire, opened
 from tests.service.fakes import publish_fake
 from tests.service.processes import post, post_head
 
@@ -32,14 +32,16 @@ def impatient(store: ArtifactStore, request: pytest.FixtureRequest) -> Iterator[
         yield door
 
 
-def test_client_who_sends_nothing_more_is_let_go(impatient: Door) -> None:
-    with contextlib.ExitStack() as stack:
-        wires = []
-        for sent in (b"", b"POST", post_head(21), post_head(21) + BODY[:5], post(BODY), LIVE):
-            wires.append(stack.enter_context(impatient.connect()))
-            wires[-1].send(sent)
-        assert [wire.answer()[:12] for wire in wires[-2:]] == [b"HTTP/1.1 200"] * 2
-        assert all(wire.is_at_end() for wire in wires)
+def test_clients_who_send_nothing_more_are_let_go(impatient: Door) -> None:
+    with ExitStack() as stack:
+        # All at once, for each is waited for.
+        wires = {
+            sent: stack.enter_context(impatient.connect()).send(sent)
+            for sent in (b"", b"POST", post_head(21), post_head(21) + BODY[:5], post(BODY), LIVE)
+        }
+        for sent in (post(BODY), LIVE):
+            assert wires[sent].answer().startswith(b"HTTP/1.1 200")
+        assert [sent for sent, wire in wires.items() if not wire.is_at_end()] == []
 
 
 def test_answer_may_take_longer_than_a_client_may(impatient: Door) -> None:
@@ -59,24 +61,31 @@ def test_client_who_does_not_read_is_read_no_more_and_let_go(impatient: Door) ->
         wire.send(requests)
 
 
+def send_long_head(wire: Wire, request: bytes, *, in_parts: bool) -> Wire:
+    """Sends a request whose head is too long: whole, or in parts and never to its end."""
+    line, rest = request.split(b"\r\n", 1)
+    whole = line + b"\r\nX-Long: " + b"x" * 2000 + b"\r\n" + rest
+    if not in_parts:
+        return wire.send(whole)
+    for start in range(0, 2000, 100):
+        wire.send(whole[start : start + 100])
+    return wire.send(b"x" * 3000)
+
+
 def test_head_that_is_too_long_is_431(impatient: Door) -> None:
-    with contextlib.ExitStack() as stack:
-        wires = []
-        for request in (LIVE, post(BODY)):
-            line, rest = request.split(b"\r\n", 1)
-            whole = line + b"\r\nX-Long: " + b"x" * 2000 + b"\r\n" + rest
-            endless = line + b"\r\nX-Long: " + b"x" * 5000
-            for sent, step in ((whole, len(whole)), (endless, 100)):
-                wires.append(stack.enter_context(impatient.connect()))
-                for start in range(0, len(sent), step):
-                    wires[-1].send(sent[start : start + step])
-        for wire in wires:
-            answer = wire.answer()
-            assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
-            assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
-                "error": "The head of a request may have at most 2000 bytes. Send fewer headers."
-            }
+    with ExitStack() as stack:
+        wires = [
+            send_long_head(stack.enter_context(impatient.connect()), request, in_parts=in_parts)
+            for request in (LIVE, post(BODY))
+            for in_parts in (False, True)
+        ]
+        answers = [wire.answer() for wire in wires]
         assert all(wire.is_at_end() for wire in wires)
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
+            "error": "The head of a request may have at most 2000 bytes. Send fewer headers."
+        }
 
 
 def test_head_that_comes_in_two_parts_is_counted_whole(impatient: Door) -> None:

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from models.store import ArtifactStore
 from service.repository import ModelRepository
 from service.versions import LoadedModel
+from tests.examples import examples
 from tests.service.fakes import FakeRuntimes, publish_fake
 
 NAME = "demo"
@@ -183,5 +184,7 @@ def answer(model: LoadedModel) -> float:
     return float(model.runtime.run(ROW)["y"][0, 0])
 
 
-Operator.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None, derandomize=True)
+Operator.TestCase.settings = settings(
+    max_examples=examples(30), stateful_step_count=30, deadline=None, derandomize=True
+)
 TestOperator = pytest.mark.filterwarnings("default")(Operator.TestCase)

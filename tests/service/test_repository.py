@@ -470,8 +470,8 @@ def test_every_answer_during_swaps_is_exactly_one_versions(
                 seen |= {(model.version, float(value)) for value in model.runtime.run(rows)["y"].ravel()}
         return seen
 
-    with ThreadPoolExecutor(4) as pool:
-        askers = [pool.submit(ask) for _ in range(4)]
+    with ThreadPoolExecutor(2) as pool:
+        askers = [pool.submit(ask) for _ in range(2)]
         for factor in range(2, 22):
             publish_fake(store, factor=factor)
             repository.reconcile()

@@ -47,11 +47,13 @@ def test_page_adds_up_what_the_workers_left(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_dead_worker_leaves_its_counts_and_no_gauges(tmp_path: Path) -> None:
     leave(tmp_path, 1, dead_pid(), {**COUNTED, **GAUGE})
     assert worker(tmp_path).share(dict).of_all_workers() == COUNTED
 
 
+@pytest.mark.slow
 def test_replacement_goes_on_from_the_counts_of_the_one_before(tmp_path: Path) -> None:
     leave(tmp_path, 0, dead_pid(), {**COUNTED, **GAUGE})
     share = worker(tmp_path).share(lambda: COUNTED)

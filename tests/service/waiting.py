@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
     """Asks again and again, as a load balancer asks /health/ready."""
     deadline = monotonic() + seconds
     while not condition():

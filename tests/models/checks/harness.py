@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.checks import RULES, CheckResult
-from models.checks.checker import make_subject
+from models.checks.example import make_example
+from models.checks.fresh_process import shared_process
 from models.checks.rulebook import run_rule
+from models.checks.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Case:
 
 
 def verdict(rule: str, factory: Any, shape: Any = (6,), **options: Any) -> CheckResult:
-    """One rule's verdict on a layer."""
+    """One rule's verdict on a layer. The fresh process is started only by a rule that asks it."""
     check = next(check for check in RULES if check.__name__ == rule)
-    return run_rule(check, make_subject(factory, shape, **options))
+    example = make_example(shape, options.get("dtype", "float32"), options.get("inputs"))
+    return run_rule(check, Subject(factory, example, options.get("mask", False), shared_process()))

@@ -77,12 +77,14 @@ def test_whole_model_is_checked_like_a_layer() -> None:
     assert set(rules) <= {"check_wrong_input_is_named", "check_gradients_reach_every_weight"}
 
 
+@pytest.mark.slow
 def test_factory_that_makes_no_layer_is_told_once() -> None:
     report = check_layer(lambda: 3, (6,))
     assert [failure.rule for failure in report.failures] == ["check_can_be_called"]
     assert "must make a keras.Layer. Received: int" in report.failures[0].message
 
 
+@pytest.mark.slow
 def test_report_has_one_result_a_rule_and_finds_it_by_name() -> None:
     report = check_layer(lambda: 3, (6,))
     assert [result.rule for result in report.results] == [rule.__name__ for rule in RULES]
@@ -90,6 +92,7 @@ def test_report_has_one_result_a_rule_and_finds_it_by_name() -> None:
         report["check_nothing"]
 
 
+@pytest.mark.slow
 def test_report_reads_as_its_failures_with_their_mends() -> None:
     text = str(check_layer(lambda: 3, (6,)))
     assert text.startswith("<lambda>: 1 broken\ncheck_can_be_called failed: ")

@@ -12,10 +12,10 @@ from models.checks import LayerCase, check_layer, parametrize_with_checks
 from tests.models.checks import realistic_layers as realistic
 from tests.models.checks import realistic_sequences as sequences
 
+pytestmark = pytest.mark.slow
 STEPS = (5, 8)
 
 
-@pytest.mark.slow
 @parametrize_with_checks(
     [
         LayerCase(lambda: realistic.AttentionBlock(2, 12), STEPS, mask=True, name="AttentionBlock"),
@@ -48,7 +48,6 @@ def test_our_layer_keeps_the_contract(check) -> None:
     check()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("builtin", FAST, ids=lambda builtin: builtin.name)
 def test_layer_of_keras_breaks_only_what_is_known_of_it(builtin: Builtin) -> None:
     report = check_layer(builtin.make, builtin.shape, **builtin.options)

@@ -216,6 +216,7 @@ def test_factory_that_returns_one_layer_twice_is_told() -> None:
     assert "the same layer twice" in verdict("check_layers_share_nothing", lambda: layer).message
 
 
+@pytest.mark.slow
 def test_layer_that_cannot_be_called_breaks_one_rule_and_stops_the_others() -> None:
     report = check_layer(Raises, (6,))
     assert [failure.rule for failure in report.failures] == ["check_can_be_called"]

@@ -58,15 +58,12 @@ async def busy(store: ArtifactStore, runtimes: FakeRuntimes) -> AsyncIterator[tu
         runtimes.loaded[0].hold()
         runtimes.loaded[0].batch_sizes.clear()
         started = runtimes.loaded[0].times_started
-        waiting = [Caller(app) for _ in range((os.cpu_count() or 1) + 1)]
-        # The one row that waits is the last caller's once the others' run.
-        await asyncio.to_thread(
-            wait_until,
-            lambda: (
-                runtimes.loaded[0].times_started == started + len(waiting) - 1
-                and engine.queued_rows() == {("demo", 1): 1}
-            ),
-        )
+        waiting: list[Caller] = []
+        for number in range(1, (os.cpu_count() or 1) + 1):  # one by one, for they may overtake each other on their way
+            waiting.append(Caller(app))
+            await asyncio.to_thread(wait_until, lambda n=number: runtimes.loaded[0].times_started == started + n)
+        waiting.append(Caller(app))
+        await asyncio.to_thread(wait_until, lambda: engine.queued_rows() == {("demo", 1): 1})
         yield app, waiting
         runtimes.loaded[0].release()
         await asyncio.gather(*(caller.task for caller in waiting))

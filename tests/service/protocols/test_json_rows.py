@@ -14,6 +14,7 @@ from models.manifest import Signature, TensorSpec
 from service.errors import InvalidRequest
 from service.protocols import json_rows, tensors
 from service.protocols.json_rows import LARGE_BODY_BYTES, RowsDecoder
+from tests.examples import examples
 
 DTYPES = ["bool", "int8", "int32", "int64", "uint8", "uint32", "uint64", "float16", "float32", "float64", "string"]
 SHAPES = [(None,), (None, 2), (None, None), (None, 2, 2), (None, None, 2, 1), (None, 2, None, 1, 1)]
@@ -77,7 +78,7 @@ def rows_of(draw: st.DrawFn, shape: tuple[int | None, ...], leaves: st.SearchStr
     return rows
 
 
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=examples(600), deadline=None, derandomize=True)
 @given(st.data())
 def test_any_rows_give_the_same_array_or_the_same_error(data: st.DataObject) -> None:
     spec = data.draw(specs.filter(lambda spec: not (spec.nullable and spec.dtype == "bool")))  # which there is none of
@@ -95,7 +96,7 @@ def test_any_rows_give_the_same_array_or_the_same_error(data: st.DataObject) -> 
     assert_alike(spec, json.dumps({"instances": rows}, separators=separators).encode())
 
 
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=examples(600), deadline=None, derandomize=True)
 @given(st.data())
 def test_damaged_bodies_get_the_same_error(data: st.DataObject) -> None:
     body = bytearray(b'{"instances":[[1,-2.5e3],[30,0.125]]}')
@@ -136,7 +137,7 @@ def test_body_that_could_deceive_the_quick_way_does_not(dtype: Any, body: str) -
 
 @given(st.lists(st.integers(-(2**63), 2**64), min_size=1, max_size=4))
 @example([2**53 + 1, -(2**53) - 1])
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 def test_integers_are_exact_to_the_last_of_64_bits(values: list[int]) -> None:
     for dtype in ("int64", "uint64", "float64", "float32"):
         assert_alike(TensorSpec.model_validate({"name": "x", "dtype": dtype, "shape": (None,)}),

@@ -12,8 +12,8 @@ import requests
 from ovmsclient.tfs_compat.base.errors import InvalidInputError, ModelNotFoundError
 
 from models.store import ArtifactStore
+from tests.service.doors import opened
 from tests.service.fakes import publish_fake
-from tests.service.processes import FAKE, ServerProcess
 
 MODELS = ("half_plus_two", "scale", "combine", "classify")
 
@@ -24,9 +24,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store = ArtifactStore(root)
     for kind in MODELS:
         publish_fake(store, kind, kind)
-    server = ServerProcess(FAKE, "--artifacts", str(root)).wait_ready()
-    yield "{}:{}".format(*server.address)
-    server.kill()
+    with opened(store) as door:
+        yield "{}:{}".format(*door.address)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from models.store import ArtifactStore
 from service.app import create_app
 from service.runtimes.cores import available_cores
 from service.settings import Settings
+from tests.examples import examples
 from tests.service.fakes import DTYPES, FakeRuntimes, publish_fake
 from tests.service.v2_client import DATATYPES, NUMPY, pack, unpack
 from tests.service.waiting import wait_until
@@ -31,7 +32,7 @@ MODELS = sorted(["scale", "held", "combine", "broken", *[f"scalar-{dtype}" for d
 TYPED = {"bool": "bool", "float32": "fp32", "float64": "fp64", "string": "bytes", "int64": "int64", "uint64": "uint64"}
 TYPED |= {f"{sign}int{bits}": f"{sign}int" for sign in ("", "u") for bits in (8, 16, 32)}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).filter(lambda text: not text.endswith("\0"))
-few = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=examples(8), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from models.store import ArtifactStore
 from service.app import create_app
 from service.settings import Settings
+from tests.examples import examples
 from tests.service.fakes import FakeRuntimes, publish_fake
 from tests.service.v2_client import HEADER, as_json, binary_body, tensor
 from tests.service.waiting import wait_until
@@ -261,7 +262,7 @@ def test_body_compressed_in_another_way(client: TestClient) -> None:
     assert "by gzip or deflate" in refused(client, b"{}", 415, content_encoding="br")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from models.store import ArtifactStore
 from service.app import create_app
 from service.settings import Settings
+from tests.examples import examples
 from tests.service.fakes import DTYPES, FakeRuntimes, publish_fake
 from tests.service.v2_client import HEADER, arrays, as_json, binary_body
 from tests.service.waiting import wait_until
@@ -25,7 +26,7 @@ SHAPES = {
     "scalar": st.tuples(st.integers(0, 40)),
     "cube": st.tuples(st.integers(0, 4), *[st.integers(0, 3)] * 4),
 }
-few = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=examples(8), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as arrays
 from models.manifest import Signature, Tensors
 from service.errors import InvalidRequest, UnsupportedMedia
 from service.protocols.bodies import KINDS, BodyKind, kind_of_answer, kind_of_body
+from tests.examples import examples
 from tests.service.fakes import spec
 
 DTYPES = (
@@ -64,7 +65,7 @@ def assert_same(got: Tensors, wanted: Tensors) -> None:
     ids=["npy", "npz", "csv", "arrow"],
 )
 def test_what_goes_in_comes_out(kind: BodyKind, max_ndim: int, names: int, dtype: str) -> None:
-    @settings(max_examples=15, deadline=None, derandomize=True)
+    @settings(max_examples=examples(15), deadline=None, derandomize=True)
     @given(tensors_of(dtype, max_ndim, names))
     def check(drawn: tuple[Signature, Tensors]) -> None:
         signature, tensors = drawn
@@ -75,7 +76,7 @@ def test_what_goes_in_comes_out(kind: BodyKind, max_ndim: int, names: int, dtype
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_messagepack_takes_and_gives_the_rows(dtype: str) -> None:
-    @settings(max_examples=15, deadline=None, derandomize=True)
+    @settings(max_examples=examples(15), deadline=None, derandomize=True)
     @given(tensors_of(dtype, 4, 2))
     def check(drawn: tuple[Signature, Tensors]) -> None:
         signature, tensors = drawn
@@ -153,7 +154,7 @@ def test_form_without_its_library_says_how_to_get_it(
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(body=st.binary(max_size=60))
 def test_any_bytes_are_tensors_or_the_callers_mistake(kind: BodyKind, body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
