@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ from models.manifest import DType, TensorSpec
 
 Schema = dict[str, Any]
 
+# Swagger UI makes up rows as long as they must be where no example is given, and hangs over those of a large picture.
+_MOST_VALUES = 4096
 _FORMATS = {"float32": "float", "float64": "double"}
 _TYPES = {"b": "boolean", "f": "number", "i": "integer", "u": "integer", "U": "string"}
 
@@ -56,12 +59,13 @@ def number_or_text(dtype: DType) -> Schema:
 
 
 def nested(item: Schema, sizes: Sequence[int | None]) -> Schema:
-    """Lists within lists, as a shape says; None is any size."""
+    """Lists within lists, as a shape says; None is any size. Of many values, only their greatest number is said."""
+    is_large = prod(size or 1 for size in sizes) > _MOST_VALUES
     schema = item
     for size in reversed(sizes):
         schema = {"type": "array", "items": schema}
         if size is not None:
-            schema |= {"minItems": size, "maxItems": size}
+            schema |= {"maxItems": size} if is_large else {"minItems": size, "maxItems": size}
     return schema
 
 

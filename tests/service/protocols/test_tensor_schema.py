@@ -62,6 +62,12 @@ def test_row_is_nested_as_the_shape_says(row: Any, fits: bool) -> None:
     assert is_valid(value(spec("int32", None, 2)), row) is fits
 
 
+@pytest.mark.parametrize(("size", "least"), [(4096, 4096), (4097, None)])
+def test_only_a_row_that_is_short_enough_to_be_made_up_has_a_least_length(size: int, least: int | None) -> None:
+    schema = value(spec("float32", size, None))
+    assert (schema.get("minItems"), schema["maxItems"]) == (least, size)
+
+
 @pytest.mark.parametrize(
     ("tensor", "words"),
     [
