@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 
 from fastapi import FastAPI
 
 from service import logs, supervisor
+from service.memory import overlook_what_is_loaded
 from service.server import Server, bind_shared, check_grpc_port, check_tls, listen, scheme
 from service.settings import Settings
 from service.worker import Worker
@@ -43,13 +45,17 @@ def launch(settings: Settings, make_app: MakeApp) -> int:
     server = Server(
         make_app(settings, None), settings, on_started=lambda: _log.info("Listening on %s (API: /docs)", url)
     )
-    server.run(sockets=[listener])
-    return 0 if server.started else 3
+    return _run(server, listener)
 
 
 def _serve_as(worker: Worker, settings: Settings, make_app: MakeApp) -> int:
     supervisor.end_with_supervisor()
     listener = bind_shared(settings, worker.port)
     server = Server(make_app(settings, worker), settings, on_started=supervisor.announce)
+    return _run(server, listener)
+
+
+def _run(server: Server, listener: socket.socket) -> int:
+    overlook_what_is_loaded()  # before there is a model, which is to be collected one day
     server.run(sockets=[listener])
     return 0 if server.started else 3

@@ -18,9 +18,10 @@ def give_back() -> None:
 
 
 def overlook_what_is_loaded() -> None:
-    """Takes all objects there are out of garbage collection: call it once a large library has been imported.
+    """Takes all objects there are out of garbage collection: call it once large libraries have been imported.
 
-    TensorFlow and Keras leave 370,000 objects, which made a full collection take 200 ms, with every thread at a stop.
+    A full collection stops every thread: for 20 ms over the 77,000 objects that the service itself imports, for 200 ms
+    over the 370,000 of TensorFlow and Keras.
     """
     gc.freeze()
 

@@ -61,7 +61,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service.observer": ("service.exchange", "service.logs", "service.metrics"),
     "service.worker": ("service.families",),
     "service.supervisor": ("service.server", "service.settings", "service.worker"),
-    "service.launch": ("service.logs", "service.server", "service.settings", "service.supervisor", "service.worker"),
+    "service.launch": (
+        "service.logs",
+        "service.memory",
+        "service.server",
+        "service.settings",
+        "service.supervisor",
+        "service.worker",
+    ),
     "service.inference": ("service.errors", "service.limits", "models.manifest"),
     "service.runtimes": ("models.artifact", "models.manifest", "models.quiet", "service.memory", "service.runtimes"),
     "service.runtimes.keras": (

@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -367,3 +368,27 @@ def test_many_clients_at_once_are_all_answered(broken: ServerProcess) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(1, 200)))
     assert answers == [[[2.0 * value, 2.0]] for value in range(1, 200)]
+
+
+OVERLOOKED = """
+import gc, os, signal
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from service.launch import launch
+from service.settings import Settings
+
+@asynccontextmanager
+async def lifespan(app):
+    print(gc.get_freeze_count(), len(gc.get_objects()))
+    os.kill(os.getpid(), signal.SIGTERM)
+    yield {}
+
+launch(Settings(port=0), lambda settings, worker: FastAPI(lifespan=lifespan))
+"""
+
+
+@slow
+def test_what_has_been_imported_is_overlooked_by_the_collector() -> None:
+    done = subprocess.run([sys.executable, "-c", OVERLOOKED], cwd=ROOT, capture_output=True, text=True, check=True)
+    overlooked, looked_at = map(int, done.stdout.split())
+    assert overlooked > 20 * looked_at
