@@ -5,18 +5,35 @@ These are also the terms in which a model's inputs and outputs are spoken of eve
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Tensors = dict[str, np.ndarray]
 """Named arrays that share axis 0, the rows. Strings are NumPy's `str_` (kind U)."""
 
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$")]
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+_LETTERS = "at most 100 letters of A to Z, digits, `_`, `-` and `.`"
+
+
+def _check_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"A name is {_LETTERS}, and begins with no dot. Received: {text!r}.")
+    return text
+
+
+def _check_label(text: str) -> str:
+    if not _NAME.fullmatch(text) or not text[0].isalpha():
+        raise ValueError(f"A label is {_LETTERS}, and begins with a letter. Received: {text!r}.")
+    return text
+
+
+ModelName = Annotated[str, AfterValidator(_check_name)]
 Version = Annotated[int, Field(ge=1)]
-VersionLabel = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
+VersionLabel = Annotated[str, AfterValidator(_check_label)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 DType = Literal[
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",

@@ -92,7 +92,7 @@ def test_help_names_everything(capsys: pytest.CaptureFixture[str], arguments: li
         (["reexport", "tiny", "--accept", "weights"], "`accept`: Input should be 'answers' or 'signature'"),
         (["verify"], "the following arguments are required: VERSION"),
         (["publish", "model.keras"], "`name`: Field required"),
-        (["publish", "model.keras", "--name", "../x"], "`name`: String should match pattern"),
+        (["publish", "model.keras", "--name", "../x"], "A name is at most 100 letters"),
         (["distil"], "invalid choice: 'distil'"),
     ],
 )

@@ -104,7 +104,7 @@ def test_pipe_is_refused_without_being_read(artifact: Artifact) -> None:
         (lambda manifest: manifest["training"].update(mood="good"), "training.mood: Extra inputs are not permitted"),
         (lambda manifest: manifest["files"]["golden.npz"].update(size=-1), "files.golden.npz.size: Input should be"),
         (lambda manifest: manifest.pop("layers"), "layers: Field required"),
-        (lambda manifest: manifest.update(name="../toy"), "name: String should match"),
+        (lambda manifest: manifest.update(name="../toy"), "name: Value error, A name is at most"),
         (lambda manifest: manifest.update(version=0), "version: Input should be greater"),
         (lambda manifest: manifest["formats"].clear(), "formats: Dictionary should have at least 1 item"),
         (lambda manifest: manifest["signature"].update(inputs=[]), "signature.inputs: Tuple should have at least 1"),
@@ -202,5 +202,5 @@ def test_file_record_is_checksum_and_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "a b", "a\n", "a@1", "ä", "x" * 101])
 def test_manifest_refuses_a_name_that_is_no_plain_folder(artifact: Artifact, name: str) -> None:
-    with pytest.raises(ValidationError, match=r"String should match pattern"):
+    with pytest.raises(ValidationError, match=r"A name is at most 100 letters"):
         Manifest.model_validate({**artifact.manifest.model_dump(), "name": name})

@@ -132,9 +132,9 @@ def test_failure_is_one_line_and_exit_1(
     [
         (["pin", "toy", "0"], "`version`: Input should be greater than or equal to 1. Received: 0"),
         (["pin", "toy", "one"], "`version`: Input should be a valid integer"),
-        (["pin", "../toy", "1"], "`name`: String should match pattern"),
-        (["label", "toy", "2", "1"], "`label`: String should match pattern"),
-        (["unpin", "a/b"], "`name`: String should match pattern"),
+        (["pin", "../toy", "1"], "A name is at most 100 letters"),
+        (["label", "toy", "2", "1"], "A label is at most 100 letters"),
+        (["unpin", "a/b"], "A name is at most 100 letters"),
         (["pin", "toy"], "the following arguments are required: VERSION"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
     ],

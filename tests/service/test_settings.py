@@ -151,7 +151,7 @@ def test_layers_may_be_given_repeatedly() -> None:
         (["--reload-interval", "nan"], "`reload_interval`: Input should be"),
         (["--drain-delay", "inf"], "`drain_delay`: Input should be less than or equal to 3600. Received: inf"),
         (["--drain-timeout", "inf"], "`drain_timeout`: Input should be less than or equal to 3600. Received: inf"),
-        (["--default-model", "../etc"], "`default_model`: String should match pattern"),
+        (["--default-model", "../etc"], "A name is at most 100 letters"),
         (["--log-level", "loud"], "`log_level`: Input should be 'debug', 'info', 'warning' or 'error'"),
         (["--prot", "9000"], "unrecognized arguments: --prot 9000. Try python -m service --help."),
     ],
