@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import signal
 import time
@@ -10,7 +9,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.service_process import Service
+from benchmarks.service_process import Service, open_sockets
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,7 @@ def count_held(service: Service, tasks_file: Path) -> Held:
     service.process.send_signal(signal.SIGUSR1)
     while not tasks_file.exists() or not tasks_file.read_text().endswith("\n"):
         time.sleep(0.02)
-    sockets = 0
-    for descriptor in (process / "fd").iterdir():
-        with contextlib.suppress(OSError):
-            sockets += str(descriptor.readlink()).startswith("socket:")
+    sockets = len(open_sockets(service.process.pid))
     threads = len(list((process / "task").iterdir()))
     with urllib.request.urlopen(f"{service.url}/metrics", timeout=30) as page:
         failures = re.findall(r'^layerserve_requests_total\{.*status="500".*\} (\d+)', page.read().decode(), re.M)

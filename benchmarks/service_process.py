@@ -20,6 +20,7 @@ from typing import Any
 
 _POLL_SECONDS = 0.005
 _PATIENCE_SECONDS = 120.0
+_LISTENING = "0A"
 
 
 class Service:
@@ -73,7 +74,8 @@ def running(
     port = port or free_port()
     with started(python, "-m", module, "--port", str(port), *flags, log=log, core=core) as process:
         service = Service(process, port)
-        wait_until(service.is_ready, process, log)
+        # Another process may serve the same port, as in a rolling restart, and would answer that it is ready.
+        wait_until(lambda: _listens(process.pid, port) and service.is_ready(), process, log)
         yield service
 
 
@@ -119,6 +121,15 @@ def free_port() -> int:
 def memory_mib(pid: int) -> float:
     """Resident memory of a process and its children."""
     return sum(map(_resident_kib, [pid, *_children(pid)])) / 1024
+
+
+def open_sockets(pid: int) -> list[str]:
+    """The inode of each socket that a process has open, for each file descriptor."""
+    links = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            links.append(str(descriptor.readlink()))
+    return [link[len("socket:[") : -1] for link in links if link.startswith("socket:[")]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -170,6 +181,15 @@ def train_digits(artifacts: Path, *flags: str) -> None:
     """Publishes the next version of `digits`."""
     command = [sys.executable, "-m", "export", "train", "--artifacts", str(artifacts), *flags]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether a process or its children listen on a port of IPv4."""
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {each[9] for each in sockets if each[3] == _LISTENING and int(each[1].rpartition(":")[2], 16) == port}
+    with contextlib.suppress(OSError):  # it has ended
+        return any(not listening.isdisjoint(open_sockets(each)) for each in [pid, *_children(pid)])
+    return False
 
 
 def _children(pid: int) -> list[int]:
