@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import signal
 import socket
 import subprocess
@@ -367,3 +369,13 @@ def test_many_clients_at_once_are_all_answered(broken: ServerProcess) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(1, 200)))
     assert answers == [[[2.0 * value, 2.0]] for value in range(1, 200)]
+
+
+def test_signal_that_interrupts_a_line_of_the_log_writes_none_itself(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server = Server(FastAPI(), Settings())
+    server.config.load()
+    server.handle_exit(signal.SIGTERM, None)
+    assert caplog.messages == []
+    assert asyncio.run(server.on_tick(1))
+    assert caplog.messages == ["SIGTERM: finishing what is in flight."]
