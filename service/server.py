@@ -66,6 +66,7 @@ class Server(uvicorn.Server):
         self._drain_delay = settings.drain_delay
         self._drain_timeout = settings.drain_timeout
         self._exit_at: float | None = None
+        self._exit_signal = ""
         self._on_started = on_started
 
     @contextmanager
@@ -88,7 +89,7 @@ class Server(uvicorn.Server):
         if self._exit_at is not None:
             _end_now(128 + sig, "A second signal: ending at once.")
         delay = self._drain_delay if sig == signal.SIGTERM else 0.0
-        _log.info("%s: finishing what is in flight.", signal.Signals(sig).name)
+        self._exit_signal = signal.Signals(sig).name  # logged later: this may have interrupted a line of the log
         self._exit_at = time.monotonic() + delay
         engine = self._engine()
         if engine is not None:
@@ -143,6 +144,9 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second; says whether to stop listening."""
         if self._exit_at is not None:
+            if self._exit_signal:
+                _log.info("%s: finishing what is in flight.", self._exit_signal)
+                self._exit_signal = ""
             self._close_after_answers()
             self.should_exit |= time.monotonic() >= self._exit_at
         if counter % 10 == 0:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import signal
 import socket
 import subprocess
@@ -392,3 +394,13 @@ def test_what_has_been_imported_is_overlooked_by_the_collector() -> None:
     done = subprocess.run([sys.executable, "-c", OVERLOOKED], cwd=ROOT, capture_output=True, text=True, check=True)
     overlooked, looked_at = map(int, done.stdout.split())
     assert overlooked > 20 * looked_at
+
+
+def test_signal_that_interrupts_a_line_of_the_log_writes_none_itself(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server = Server(FastAPI(), Settings())
+    server.config.load()
+    server.handle_exit(signal.SIGTERM, None)
+    assert caplog.messages == []
+    assert asyncio.run(server.on_tick(1))
+    assert caplog.messages == ["SIGTERM: finishing what is in flight."]
