@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import shutil
 import statistics
@@ -20,7 +21,7 @@ from typing import Any
 
 import uvloop
 
-_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def _wrk(port: int, body: bytes, connections: int, seconds: int, path: str, head
         done = subprocess.run([*command, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, check=True)
     if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         raise SystemExit(f"Not all requests were answered:\n{done.stdout}")
-    found = [re.search(rf"{share}%\s+([\d.]+)(us|ms|s)\n", done.stdout) for share in (50, 99)]
-    p50, p99 = (float(item[1]) * _UNITS[item[2]] for item in found if item)
+    found = [re.search(rf"{share}%\s+([\d.]+)(us|ms|s|m)\n", done.stdout) for share in (50, 99)]
+    p50, p99 = (float(item[1]) * _UNITS[item[2]] if item else math.nan for item in found)  # of too few requests
     requests = re.search(r"(\d+) requests in", done.stdout)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     if not requests or not rate:
