@@ -256,10 +256,11 @@ class Batcher(Generic[T]):
     def _end_part(self, ticket: Ticket[T], start: int, outputs: Tensors) -> None:
         try:
             whole = assemble(ticket, start, outputs)
-            if whole is not None:
-                self._end(ticket, self._answer(whole))
         except ValueError as error:  # outputs of several shapes
             self._end(ticket, error)
+        else:
+            if whole is not None:
+                self._end(ticket, self._answer(whole))
 
     def _end(self, ticket: Ticket[T], result: T | BaseException) -> None:
         """Calls back, unless the ticket has been answered, refused or cancelled already."""

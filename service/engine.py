@@ -24,8 +24,7 @@ from service.versions import LoadedModel
 _log = logging.getLogger(__name__)
 
 Done = Callable[[InferenceResponse | BaseException], None]
-Model = ReferenceType[LoadedModel]
-"""What `ModelMetadata.model` is."""
+Model = ReferenceType[LoadedModel]  # what `ModelMetadata.model` is
 
 
 class Engine:
@@ -205,8 +204,9 @@ class Engine:
     def run_at_once(self, model: Model, inputs: Tensors, counts: list[int], waited: float) -> Tensors | None:
         """Runs rows of the signature's form, `counts` of each request; None if `submit` must see to each of them."""
         loaded = model()
-        fits = loaded and are_within(inputs, counts, self._request_limits)
-        return self._queues.of(loaded).run_at_once(inputs, counts, waited) if loaded and fits else None
+        if loaded is None or not are_within(inputs, counts, self._request_limits):
+            return None
+        return self._queues.of(loaded).run_at_once(inputs, counts, waited)
 
     def may_run_at_once(self, model: Model) -> bool:
         """Whether `run_at_once` answers any rows of a model now; asked before they are decoded for it."""

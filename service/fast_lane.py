@@ -73,7 +73,9 @@ class FastLane(Connection):
             if head is None:
                 self._unknown_head = text
             elif len(data) == end + head.length and self._is_free() and not self.is_ending():
-                self._take_whole(head, data[end:])
+                request = Request(self, head, self._observing.request_ids.choose(None))
+                request.body = data[end:]
+                self._take_whole(request)
                 return
         super().data_received(data)
         self._unknown_head = None
@@ -183,12 +185,10 @@ class FastLane(Connection):
         is_next = previous is None or previous.response_complete or type(previous) is Request
         return is_next and not self.pipeline and len(self._lane) < _MOST_AT_ONCE
 
-    def _take_whole(self, head: Head, body: bytes) -> None:
+    def _take_whole(self, request: Request) -> None:
         """Does what the callbacks of the parser do for a request."""
         if self.timeout_keep_alive_task:
             self._unset_keepalive_if_required()
-        request = Request(self, head, self._observing.request_ids.choose(None))
-        request.body = body
         request.has_arrived = True
         self.cycle = request  # type: ignore[assignment] # as in `on_headers_complete`
         self.awaits = Awaits.ANSWER

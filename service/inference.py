@@ -126,11 +126,13 @@ def _check_input(spec: TensorSpec, inputs: Tensors) -> None:
     )
     if not fits:
         raise InvalidRequest(
-            f"Input `{spec.name}` must have shape {_shape(spec.shape)}. Received: shape {_shape(values.shape)}."
+            f"Input `{spec.name}` must have shape {shape_in_words(spec.shape)}. "
+            f"Received: shape {shape_in_words(values.shape)}."
         )
 
 
-def _shape(shape: tuple[int | None, ...]) -> str:
+def shape_in_words(shape: tuple[int | None, ...]) -> str:
+    """`(rows, any, 3)`: what the first size is, and which others are free."""
     sizes = ["rows" if shape[:1] == (None,) else str(shape[0])] if shape else []
     sizes += ["any" if size is None else str(size) for size in shape[1:]]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"

@@ -13,7 +13,8 @@ from service.inference import InferenceResponse
 from service.logs import request_id
 from service.metrics import RequestMetrics
 from service.observer import Observing
-from service.protocols.predict import PROTOCOL, Target, Together
+from service.protocols.predict import PROTOCOL, Target
+from service.protocols.together import Bodies, Together
 from service.tickets import Ticket
 
 _log = logging.getLogger("uvicorn.error")  # where its own connections write that the application failed
@@ -47,7 +48,7 @@ class Plan(Protocol):
     def counts(self) -> RequestMetrics:
         """Where it is counted."""
 
-    def answer_together(self, bodies: list[bytes | bytearray], received: float) -> Together | None:
+    def answer_together(self, bodies: Bodies, received: float) -> Together | None:
         """The answers to several requests, if they could be answered together."""
 
 

@@ -14,8 +14,9 @@ from service.engine import Engine
 from service.errors import ServiceError
 from service.metadata import ModelIndex, ModelMetadata
 from service.protocols import schema, tfs_schema, v2_infer_schema
-from service.protocols.answers import dump, has_labels
+from service.protocols.answers import has_labels
 from service.protocols.tensor_schema import Bodies, Examples, Schema, describe, reference
+from service.protocols.tensors import dump
 
 _JSON = "application/json"
 _REQUESTS = schema.REQUESTS | tfs_schema.REQUESTS | v2_infer_schema.REQUESTS

@@ -7,7 +7,6 @@ file did not exist: until it is known which, a request is held as it came, and n
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import Any
 
 from service.connection import Awaits
@@ -106,21 +105,13 @@ class TensorLane(FastLane):
             self.steps += 1
 
     def _start_tensors(self, head: Head, raw: bytes, end: int) -> None:
-        if self.timeout_keep_alive_task:
-            self._unset_keepalive_if_required()
         request = Request(self, head, self._observing.request_ids.choose(None))
         request.keep_alive = self.cycle is None or self.cycle.keep_alive
         request.raw = raw
         begin = end + (head.json_length or 0)
         request.json, request.body = raw[end:begin], raw[begin:]
-        request.has_arrived = request.has_started = True
-        request.received = perf_counter()
-        self.cycle = request  # type: ignore[assignment] # as above
-        self.awaits = Awaits.ANSWER
-        self.steps += 1
         self._held, self._waits_for_turn = bytearray(), True
-        self._lane.append(request)
-        self._turn.add(request)
+        self._take_whole(request)
 
     def _let_go(self) -> bytes:
         held = bytes(self._held or b"")

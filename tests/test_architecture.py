@@ -142,6 +142,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service.protocols.datatypes": ("models.manifest",),
     "service.protocols.tensors": ("service.errors", "models.manifest"),
     "service.openapi": (
+        "service.protocols.tensors",
         "service.engine",
         "service.errors",
         "service.metadata",
@@ -152,7 +153,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_infer_schema",
         "models.manifest",
     ),
-    "service.protocols.tensor_schema": ("models.manifest",),
+    "service.protocols.tensor_schema": ("service.inference", "models.manifest"),
+    "service.protocols.together": ("service.engine", "models.manifest"),
     "service.protocols.schema": (
         "service.metadata",
         "service.protocols.answers",
@@ -327,6 +329,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "models.manifest",
     ),
     "service.protocols": (
+        "service.protocols.together",
         "service.engine",
         "service.inference",
         "service.errors",
@@ -346,6 +349,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.application",
     ),
     "service.protocols.v2_together": (
+        "service.protocols.together",
         "service.engine",
         "service.errors",
         "service.inference",
@@ -362,6 +366,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service.connection": ("service.errors",),
     "service.turn": ("service.lane_request", "service.protocols.predict", "service.protocols.v2_together"),
     "service.lane_request": (
+        "service.protocols.together",
         "service.errors",
         "service.exchange",
         "service.inference",

@@ -12,7 +12,7 @@ from models.manifest import Signature, Tensors, TensorSpec
 from service.errors import InvalidRequest, ServiceError
 from service.inference import InferenceResponse
 from service.metadata import ModelMetadata
-from service.protocols.tensors import encode
+from service.protocols.tensors import dump, encode
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
@@ -116,11 +116,6 @@ def example_request(metadata: ModelMetadata) -> Any:
     specs = metadata.signature.inputs
     columns = [encode(spec, metadata.golden.inputs[spec.name][:1]) for spec in specs]
     return orjson.loads(dump({"instances": _join(columns, specs)}))
-
-
-def dump(content: Any) -> bytes:
-    """JSON of Python's values and NumPy's arrays."""
-    return orjson.dumps(content, option=_NUMPY)
 
 
 def _check_finite(outputs: Tensors) -> None:

@@ -14,13 +14,14 @@ from service.errors import NotReady
 from service.exchange import Exchange
 from service.metadata import ModelIndex
 from service.protocols import schema
-from service.protocols.answers import answer_tensors, dump, example
+from service.protocols.answers import answer_tensors, example
 from service.protocols.application import EngineOf
 from service.protocols.bodies import kind_of_answer, kind_of_body
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.json_rows import LARGE_BODY_BYTES
 from service.protocols.predict import JSON, PROTOCOL, TIMEOUT_HEADER, Predictor, Target, timeout_seconds
 from service.protocols.request_body import read_body
+from service.protocols.tensors import dump
 
 router = APIRouter()
 

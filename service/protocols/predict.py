@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from time import perf_counter
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -14,10 +13,11 @@ from service.errors import InvalidRequest, NotFound
 from service.inference import InferenceRequest, InferenceResponse
 from service.metadata import ModelMetadata
 from service.metrics import Metrics, RequestMetrics
-from service.protocols.answers import AnswerEncoder, check_labels, dump, example_request
+from service.protocols.answers import AnswerEncoder, check_labels, example_request
 from service.protocols.bodies import BodyKind
 from service.protocols.json_rows import LONGEST_EXAMPLE, RowsDecoder
-from service.protocols.tensors import describe
+from service.protocols.tensors import describe, dump
+from service.protocols.together import Bodies, Together, answer_together
 from service.tickets import Ticket
 
 PROTOCOL = "native"
@@ -49,21 +49,6 @@ def parse_url(url: bytes) -> Url | None:
     """What it asks for, if it is that of a plain prediction."""
     found = len(url) <= _LONGEST_URL and _URL.fullmatch(url.decode("latin-1"))
     return Url(Target(found[1], found[2], found[3]), found[4] is not None) if found else None
-
-
-class Together(NamedTuple):
-    """The bodies that answer several requests, and their rows; when they were ready, and what each has cost.
-
-    `head` is the lines of HTTP, and `media_type` the type, that each of the answers has.
-    """
-
-    bodies: list[bytes]
-    rows: list[int]
-    ended: float
-    decode_seconds: float
-    encode_seconds: float
-    head: bytes
-    media_type: bytes
 
 
 class PredictPlan:
@@ -148,27 +133,21 @@ class PredictPlan:
         version = self.version if target.version else None
         return InferenceRequest(inputs, self.name, version, timeout, target.label)
 
-    def answer_together(self, bodies: list[bytes | bytearray], received: float) -> Together | None:
-        """Answers small bodies, the first of which was received at a time of `perf_counter`.
+    def answer_together(self, bodies: Bodies, received: float) -> Together | None:
+        """Answers small bodies; see `service.protocols.together`."""
+        return answer_together(
+            self._engine,
+            self._model,
+            bodies,
+            received,
+            decode=self._decoder.decode_together,
+            encode=self._encode_together,
+            media_type=_MEDIA_TYPE,
+        )
 
-        None where each must be decoded and submitted, since they are of another form or would not run together.
-        """
-        if not self._engine.may_run_at_once(self._model):
-            return None
-        began = perf_counter()
-        found = self._decoder.decode_together(bodies)
-        if found is None:
-            return None
-        inputs, counts = found
-        decoded = perf_counter()
-        outputs = self._engine.run_at_once(self._model, inputs, counts, decoded - received)
-        answered = perf_counter()
-        answers = None if outputs is None else self.encoder.encode_each(outputs, counts)
-        ended = perf_counter()
-        if answers is None or len(answers) != len(bodies):
-            return None
-        decode, encode = (decoded - began) / len(bodies), (ended - answered) / len(bodies)
-        return Together(answers, counts, ended, decode, encode, self.encoder.head, _MEDIA_TYPE)
+    def _encode_together(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]] | None:
+        answers = self.encoder.encode_each(outputs, counts)
+        return None if answers is None else (self.encoder.head, answers)
 
     def encoder_for(self, response: InferenceResponse) -> AnswerEncoder:
         """The encoder of the version that answered, which may have replaced this one meanwhile."""

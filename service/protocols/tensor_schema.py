@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.manifest import DType, TensorSpec
+from service.inference import shape_in_words
 
 Schema = dict[str, Any]
 
@@ -97,5 +98,4 @@ def reference(name: str) -> Schema:
 
 def describe(spec: TensorSpec) -> str:
     """Dtype and shape in words."""
-    sizes = ", ".join(["rows", *("any" if size is None else str(size) for size in spec.shape[1:])])
-    return f"{spec.dtype}{' or missing' if spec.nullable else ''}, shape ({sizes}{',' if len(spec.shape) == 1 else ''})"
+    return f"{spec.dtype}{' or missing' if spec.nullable else ''}, shape {shape_in_words(spec.shape)}"

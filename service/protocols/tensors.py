@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import orjson
 
 from models.manifest import TensorSpec, null_of
 from service.errors import InvalidRequest
@@ -38,6 +39,11 @@ def decode(spec: TensorSpec, rows: list[Any]) -> np.ndarray:
     """
     array = _decode_regular(spec, rows)
     return _decode_exactly(spec, rows) if array is None else array
+
+
+def dump(content: Any) -> bytes:
+    """JSON of Python's values and NumPy's arrays."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def narrow_floats(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:

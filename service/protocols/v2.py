@@ -18,14 +18,13 @@ from service.protocols import v2_models, v2_schema
 from service.protocols.application import EngineOf
 from service.protocols.hanging_up import ends_with_caller
 from service.protocols.predict import TIMEOUT_HEADER, timeout_seconds
-from service.protocols.tensors import describe
+from service.protocols.tensors import describe, dump
 from service.protocols.v2_body import Body, answer, read_body
 from service.protocols.v2_infer import (
     Which,
     check_outputs,
     choose_outputs,
     decode_inputs,
-    dump,
     encode_outputs,
     infer,
     raw_input,

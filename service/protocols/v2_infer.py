@@ -11,7 +11,6 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 
 from models.manifest import DType, Signature, Tensors, TensorSpec
 from models.pointers import is_label
@@ -20,7 +19,7 @@ from service.errors import InvalidRequest, NotFound, ServiceError
 from service.inference import InferenceRequest, InferenceResponse, check_form
 from service.metadata import ModelMetadata
 from service.protocols.datatypes import OF_DTYPE
-from service.protocols.tensors import describe
+from service.protocols.tensors import describe, dump
 from service.protocols.v2_request import InferMessage, InputTensor, OutputChoice
 from service.protocols.v2_tensors import check_datatype, from_bytes, from_json, to_bytes, to_json
 
@@ -189,11 +188,6 @@ def encode_outputs(head: dict[str, Any], outputs: list[OutputTensor]) -> tuple[b
         described.append(content)
     json = dump({**head, "outputs": described})
     return json, tensors if any(output.is_binary for output in outputs) else None
-
-
-def dump(content: Any) -> bytes:
-    """JSON of Python's values and NumPy's arrays."""
-    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _best(response: InferenceResponse, choice: OutputChoice) -> np.ndarray:

@@ -10,7 +10,6 @@ import math
 import re
 from functools import lru_cache
 from itertools import accumulate
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,8 @@ from service.inference import InferenceResponse
 from service.metadata import ModelMetadata
 from service.metrics import Metrics
 from service.protocols.datatypes import OF_DTYPE
-from service.protocols.predict import Target, Together
+from service.protocols.predict import Target
+from service.protocols.together import Bodies, Together, answer_together
 from service.protocols.v2_infer import check_outputs, choose_outputs, encode_outputs
 from service.protocols.v2_request import InferMessage, InputTensor, OutputChoice, parse_message, read_json
 from service.protocols.v2_tensors import to_bytes
@@ -74,37 +74,32 @@ class TensorPlan:
         self.name, self.version = metadata.name, metadata.version
         self.counts = metrics.requests(metadata.name, metadata.version, PROTOCOL)
 
-    def answer_together(self, bodies: list[bytes | bytearray], received: float) -> Together | None:
-        """Answers the bytes behind the JSON of several requests, the first of which was received at a `perf_counter`.
+    def answer_together(self, bodies: Bodies, received: float) -> Together | None:
+        """Answers the bytes behind the JSON of several requests; see `service.protocols.together`."""
+        answers = answer_together(
+            self._engine,
+            self._model,
+            bodies,
+            received,
+            decode=self._decode,
+            encode=self._encode,
+            media_type=b"application/octet-stream",
+        )
+        if answers is not None:
+            self._statistics.decoded.add(answers.decode_seconds, len(bodies))
+            self._statistics.encoded.add(answers.encode_seconds, len(bodies))
+        return answers
 
-        None where each must be decoded and submitted by itself.
-        """
-        if not self._engine.may_run_at_once(self._model):
-            return None
-        began = perf_counter()
+    def _decode(self, bodies: Bodies) -> tuple[Tensors, list[int]] | None:
         if set(map(len, bodies)) != {self._length}:
             return None
-        inputs, counts = self._decode(bodies), [self._rows] * len(bodies)
-        decoded = perf_counter()
-        outputs = self._engine.run_at_once(self._model, inputs, counts, decoded - received)
-        if outputs is None:
-            return None
-        answered = perf_counter()
-        head, answers = self._encode(outputs, len(bodies))
-        ended = perf_counter()
-        decode, encode = (decoded - began) / len(bodies), (ended - answered) / len(bodies)
-        self._statistics.decoded.add(decode, len(bodies))
-        self._statistics.encoded.add(encode, len(bodies))
-        return Together(answers, counts, ended, decode, encode, head, b"application/octet-stream")
-
-    def _decode(self, bodies: list[bytes | bytearray]) -> Tensors:
         inputs = {}
         for name, start, stop, dtype, shape in self._places:
             data = b"".join([body[start:stop] for body in bodies])
             inputs[name] = np.frombuffer(data, dtype).reshape(len(bodies) * shape[0], *shape[1:])
-        return inputs
+        return inputs, [self._rows] * len(bodies)
 
-    def _encode(self, outputs: Tensors, requests: int) -> tuple[bytes, list[bytes]]:
+    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]]:
         """The header that says how long the JSON is, and the bodies; all have the same JSON."""
         first = {name: values[: self._rows] for name, values in outputs.items()}
         response = InferenceResponse(first, self._signature, self.name, self.version, "")
@@ -113,8 +108,8 @@ class TensorPlan:
         columns = []
         for choice in self._choices:
             data = bytes(to_bytes(dtypes[choice.name], outputs[choice.name]))
-            size = len(data) // requests
-            columns.append([data[index * size : (index + 1) * size] for index in range(requests)])
+            size = len(data) // len(counts)
+            columns.append([data[index * size : (index + 1) * size] for index in range(len(counts))])
         bodies = [b"".join((json, *parts)) for parts in zip(*columns, strict=True)]
         return b"inference-header-content-length: %d\r\n" % len(json), bodies
 

@@ -105,6 +105,26 @@ def opened(store: ArtifactStore, **settings: Any) -> Iterator[Door]:
         door.stop()
 
 
+@contextlib.contextmanager
+def both_ways(store: ArtifactStore, models: int, **settings: Any) -> Iterator[tuple[Door, Door]]:
+    """Two servers of the same models once all are loaded: one with the lane, one without."""
+    with opened(store, **settings) as lane, opened(store, fast_lane=False, **settings) as application:
+        for door in (lane, application):
+            wait_until(lambda door=door: len(door.runtimes.loaded) == models)  # type: ignore[misc]
+        yield lane, application
+
+
+@contextlib.contextmanager
+def warm(door: Door, request: bytes, number: int) -> Iterator[list[Wire]]:
+    """Connections that have been answered, so that what a run costs is known; the runs so far are forgotten."""
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(door.connect()) for _ in range(number)]
+        for wire in wires:
+            wire.send(request).answer()
+        door.runtimes.loaded[0].batch_sizes.clear()
+        yield wires
+
+
 class Wire:
     """One connection, whose answers are compared to the byte."""
 

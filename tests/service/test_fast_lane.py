@@ -24,7 +24,7 @@ from service.protocols.predict import Target
 from service.protocols.v2_together import TensorPlans
 from service.statistics import Statistics
 from service.turn import Turn
-from tests.service.doors import Door, opened
+from tests.service.doors import Door, both_ways, opened, warm
 from tests.service.fakes import MODELS, publish_fake
 from tests.service.processes import post, post_head
 from tests.service.protocols import test_native
@@ -42,10 +42,8 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Door, Door
     for kind in MODELS:
         publish_fake(store, kind, kind, batch_safe=True)
     settings = {"default_model": "demo", "max_body_bytes": 200_000, "log_level": "warning"}
-    with opened(store, **settings) as lane, opened(store, fast_lane=False, **settings) as application:
-        for door in (lane, application):
-            wait_until(lambda door=door: len(door.runtimes.loaded) == len(MODELS) + 1)  # type: ignore[misc]
-        yield lane, application
+    with both_ways(store, len(MODELS) + 1, **settings) as pair:
+        yield pair
 
 
 def table(test: Any) -> list[Any]:
@@ -343,11 +341,7 @@ def test_requests_of_one_turn_get_what_each_gets_alone(
         for request in requests:
             with application.connect() as wire:
                 alone.append(wire.send(request).answer())
-    with opened(store) as lane, contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(lane.connect()) for _ in requests]
-        for wire in wires:  # which are accepted then, and what a run costs is known
-            wire.send(post(BODY)).answer()
-        lane.runtimes.loaded[0].batch_sizes.clear()
+    with opened(store) as lane, warm(lane, post(BODY), len(requests)) as wires:
         with lane.held_up():
             for wire, request in zip(wires, requests, strict=True):
                 wire.send(request)
@@ -356,13 +350,9 @@ def test_requests_of_one_turn_get_what_each_gets_alone(
             assert max(lane.runtimes.loaded[0].batch_sizes) > 1
 
 
-def test_bodies_of_one_form_run_as_one_batch_whatever_their_spaces(store: ArtifactStore) -> None:
+def test_bodies_of_one_form_run_as_one_batch(store: ArtifactStore) -> None:
     publish_fake(store, batch_safe=True)
-    with opened(store) as lane, contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(lane.connect()) for _ in range(6)]
-        for wire in wires:
-            wire.send(post(BODY)).answer()
-        lane.runtimes.loaded[0].batch_sizes.clear()
+    with opened(store) as lane, warm(lane, post(BODY), 6) as wires:
         with lane.held_up():
             for number, wire in enumerate(wires):
                 wire.send(post(b'{"instances":[[%d,2]]}' % number))

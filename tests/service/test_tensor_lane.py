@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +10,9 @@ import numpy as np
 import pytest
 
 from models.store import ArtifactStore
-from tests.service.doors import Door, Wire, opened
+from tests.service.doors import Door, Wire, both_ways, opened, warm
 from tests.service.fakes import publish_fake
 from tests.service.processes import post
-from tests.service.waiting import wait_until
 
 KINDS = ("scale", "broken", "words", "flags", "counts", "halves", "images", "scalars", "combine")
 ROWS = np.array([[1, 2], [3, 4]], np.float32)
@@ -49,10 +47,8 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Door, Door
     publish_fake(store, batch_safe=True)
     for kind in KINDS:
         publish_fake(store, kind, kind, batch_safe=True)
-    with opened(store, log_level="warning", max_body_bytes=100_000) as lane, opened(store, fast_lane=False) as other:
-        for door in (lane, other):
-            wait_until(lambda door=door: len(door.runtimes.loaded) == len(KINDS) + 1)  # type: ignore[misc]
-        yield lane, other
+    with both_ways(store, len(KINDS) + 1, log_level="warning", max_body_bytes=100_000) as pair:
+        yield pair
 
 
 def again(wire: Wire, door: Door, request: bytes) -> tuple[list[bytes], int]:
@@ -183,11 +179,7 @@ def test_head_of_a_pipelined_request_is_not_taken_for_that_of_another(doors: tup
 
 def test_requests_of_one_turn_run_as_one_batch(store: ArtifactStore) -> None:
     publish_fake(store, batch_safe=True)
-    with opened(store) as door, contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(door.connect()) for _ in range(5)]
-        for wire in wires:
-            wire.send(infer(ROWS)).answer()
-        door.runtimes.loaded[0].batch_sizes.clear()
+    with opened(store) as door, warm(door, infer(ROWS), 5) as wires:
         with door.held_up():
             for number, wire in enumerate(wires):
                 wire.send(infer(ROWS + number))
