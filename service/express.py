@@ -48,30 +48,33 @@ class Express:
         if max(counts) > self._most_rows or not self._cost.is_cheap(values) or not self._hold():
             return None
         try:
-            answers, ran = [], []
-            for start, stop, requests in _batches(counts, rows, self._most_rows):
-                part = inputs if stop - start == rows else {name: each[start:stop] for name, each in inputs.items()}
-                begin = self._clock()
-                outputs = attempt_rows(self._run, part)
-                if isinstance(outputs, Exception):
+            if rows <= self._most_rows:
+                return self._run_batch(inputs, values, rows, waited, len(counts))
+            answers = []
+            for start, stop, requests in _batches(counts, self._most_rows):
+                part = {name: each[start:stop] for name, each in inputs.items()}
+                answer = self._run_batch(part, values * (stop - start) // rows, stop - start, waited, requests)
+                if answer is None:
                     return None
-                answers.append(outputs)
-                ran.append((stop - start, waited, self._clock() - begin, requests))
+                answers.append(answer)
         finally:
             self._release()
-        for figures in ran:
-            self._cost.learn(values * figures[0] // rows, figures[2])
-            if self._on_batch:
-                self._on_batch(*figures)
-        if len(answers) == 1:
-            return answers[0]
         return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}
 
+    def _run_batch(self, inputs: Tensors, values: int, rows: int, waited: float, requests: int) -> Tensors | None:
+        begin = self._clock()
+        outputs = attempt_rows(self._run, inputs)
+        if isinstance(outputs, Exception):
+            return None
+        seconds = self._clock() - begin
+        self._cost.learn(values, seconds)
+        if self._on_batch:
+            self._on_batch(rows, waited, seconds, requests)
+        return outputs
 
-def _batches(counts: list[int], rows: int, most_rows: int) -> list[tuple[int, int, int]]:
+
+def _batches(counts: list[int], most_rows: int) -> list[tuple[int, int, int]]:
     """The first row of each batch, the one behind its last, and the number of its requests, none of which is cut."""
-    if rows <= most_rows:
-        return [(0, rows, len(counts))]
     batches = []
     start = stop = requests = 0
     for count in counts:

@@ -20,12 +20,12 @@ from typing import Any
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.connection import CLOSE, Awaits, Connection
+from service.collecting import HEADS, Collecting
+from service.connection import CLOSE, Awaits
 from service.errors import ServiceError
 from service.exchange import CLIENT_LEFT
 from service.inference import InferenceResponse
-from service.lane_request import Answer, Head, Heads, Request
-from service.observer import Observing
+from service.lane_request import Answer, Head, Request
 from service.protocols.bodies import kind_of_answer
 from service.protocols.json_rows import LARGE_BODY_BYTES
 from service.protocols.predict import JSON, TIMEOUT_HEADER, Predictor, PredictPlan, parse_url, timeout_seconds
@@ -40,20 +40,17 @@ _ALLOWED = frozenset({b"content-length", b"content-type", TIMEOUT, ID})
 _ACCEPT, _ANYTHING = b"accept", b"*/*"
 DECLINED = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
 _READ = _ALLOWED | DECLINED | {_ACCEPT}
-_HEADS = Heads()
 
 
-class FastLane(Connection):
+class FastLane(Collecting):
     """A connection with the lane. `app_state` holds the application's predictor; without one the lane is closed."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self._predictor: Predictor | None = self.app_state.get("predictor")
-        self._observing: Observing = self.app_state.get("observing")  # type: ignore[assignment] # there with the predictor
-        self._turn: Turn = self.app_state.get("turn")  # type: ignore[assignment] # as above
+        self._turn: Turn = self.app_state.get("turn")  # type: ignore[assignment] # there with the predictor
         self._lane: deque[Request] = deque()
         self._arriving: Request | None = None
-        self._unknown_head: bytes | None = None
         self._longest_body = min(self.limits.max_body_bytes, LARGE_BODY_BYTES)
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._default_lines = b""
@@ -63,22 +60,6 @@ class FastLane(Connection):
         """Takes the client's rows out of the queue."""
         self._drop_lane()
         super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Takes a whole request whose head has come before past the parser, and leaves all else to it."""
-        if self.awaits is not Awaits.REST_OF_REQUEST:
-            end = data.find(b"\r\n\r\n") + 4
-            text = data[:end]
-            head = _HEADS.get(text)
-            if head is None:
-                self._unknown_head = text
-            elif len(data) == end + head.length and self._is_free() and not self.is_ending():
-                request = Request(self, head, self._observing.request_ids.choose(None))
-                request.body = data[end:]
-                self._take_whole(request)
-                return
-        super().data_received(data)
-        self._unknown_head = None
 
     def on_message_begin(self) -> None:
         """Makes no ASGI scope yet: the lane needs none."""
@@ -112,10 +93,10 @@ class FastLane(Connection):
             super().on_body(body)
         elif not request.body:
             request.body = body
-        else:
-            if type(request.body) is bytes:
-                request.body = bytearray(request.body)
+        elif isinstance(request.body, bytearray):
             request.body += body
+        else:
+            request.body = bytearray().join((request.body, body))
 
     def on_message_complete(self) -> None:
         """Runs a request of the lane, if it need not wait for others."""
@@ -176,7 +157,7 @@ class FastLane(Connection):
         timeout = found[TIMEOUT].decode("latin-1") if TIMEOUT in found else None
         head = Head(self.url, *asked, timeout, length, parser.should_keep_alive())
         if self._unknown_head is not None and ID not in found and head.keep_alive:
-            _HEADS.add(self._unknown_head, head)
+            HEADS.add(self._unknown_head, head)
         return Request(self, head, self._observing.request_ids.choose(found.get(ID)))
 
     def _is_free(self) -> bool:
@@ -185,17 +166,31 @@ class FastLane(Connection):
         is_next = previous is None or previous.response_complete or type(previous) is Request
         return is_next and not self.pipeline and len(self._lane) < _MOST_AT_ONCE
 
-    def _take_whole(self, request: Request) -> None:
+    def _is_idle(self) -> bool:
+        """Whether no earlier request waits for its answer."""
+        is_answered = self.cycle is None or self.cycle.response_complete
+        return is_answered and not (self._lane or self.pipeline)
+
+    def _take_whole(self, request: Request, text: bytes, body: bytes) -> None:
         """Does what the callbacks of the parser do for a request."""
+        request.text, request.body = text, body
+        self._answer_whole(request)
+
+    def _answer_whole(self, request: Request) -> None:
         if self.timeout_keep_alive_task:
             self._unset_keepalive_if_required()
-        request.has_arrived = True
+        request.has_arrived = request.has_started = True
         self.cycle = request  # type: ignore[assignment] # as in `on_headers_complete`
         self.awaits = Awaits.ANSWER
         self.steps += 1
-        self._start(request)
-        if request.answer:
-            self._advance()
+        self._lane.append(request)
+        if request.head.is_plain and len(self.connections) == 1:
+            request.received = perf_counter()
+            self._turn.answer(request)
+        else:
+            self._go(request)
+            if request.answer:
+                self._advance()
 
     def _leave_to_uvicorn(self) -> None:
         """Lets uvicorn see the head from its beginning."""

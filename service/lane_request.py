@@ -105,7 +105,8 @@ class Answer(NamedTuple):
 class Request:
     """A request in the lane. uvicorn's code takes it for one of its own cycles, of which it has the attributes.
 
-    Of a binary request `raw` is all that came, `json` the JSON, and `body` the tensors.
+    `text` is the head as it came, where that has come before. Of a binary request `json` is the JSON, and `body` the
+    tensors.
     """
 
     message_event = asyncio.Event()  # uvicorn sets it when the client leaves; nobody waits for it here
@@ -115,8 +116,8 @@ class Request:
     is_last = False
     disconnected = False
     response_complete = False
-    raw = json = b""
-    body: bytes | bytearray = b""
+    text = json = b""
+    body: bytes | bytearray | memoryview = b""
     plan: Plan | None = None
     ticket: Ticket[InferenceResponse] | None = None
     answer: Answer | None = None

@@ -2,16 +2,16 @@
 
 Only what can be answered together with others in the turn is answered here, even if there is no other. A request whose
 head is not known yet, or for which anything is special, is read by uvicorn and answered by the application as if this
-file did not exist: until it is known which, a request is held as it came, and nothing behind it is read.
+file did not exist: until it is known which, a request is kept as it came, and nothing behind it is read.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from service.connection import Awaits
+from service.collecting import HEADS
 from service.fast_lane import DECLINED, ID, TIMEOUT, FastLane
-from service.lane_request import Answer, Head, Heads, Request
+from service.lane_request import Answer, Head, Request
 from service.protocols.v2_body import HEADER
 from service.protocols.v2_together import parse_url
 
@@ -19,7 +19,6 @@ _BEGINNING = b"POST /v2/"
 _JSON_LENGTH = HEADER.encode()
 # What the application would answer otherwise for, and what must be the same for each request with a head.
 _SPECIAL = DECLINED | {ID, TIMEOUT, b"accept-encoding"}
-_HEADS = Heads()
 
 
 class TensorLane(FastLane):
@@ -27,25 +26,19 @@ class TensorLane(FastLane):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self._held: bytearray | None = None  # of a request of which the rest, or the turn, is still to come
-        self._waits_for_turn = False
+        self._behind: list[bytes] | None = None  # what has come since a request of tensors waits for the turn
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets what has not been answered."""
-        self._held = None
+        self._behind = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Takes requests whose head has come before past the parser, whole or in parts, and leaves all else to it."""
-        if self._held is None:
-            if not data.startswith(_BEGINNING) or self._is_busy() or self.is_ending():
-                super().data_received(data)
-                return
-            self._held = bytearray(data)
+        """Keeps what is behind a request of tensors until that has been answered."""
+        if self._behind is None:
+            super().data_received(data)
         else:
-            self._held += data
-        if not self._waits_for_turn:
-            self._look_at_held()
+            self._behind.append(data)
 
     def take(self, request: Request, answer: Answer) -> None:
         """Writes the answer, and goes on with what has come behind its request."""
@@ -61,7 +54,7 @@ class TensorLane(FastLane):
             super().run(request)
             return
         self._lane.clear()
-        self._leave_to_parser(request.raw + self._let_go())
+        self.leave_to_parser(b"".join((request.text, request.json, request.body, self._let_go())))
 
     def _enter(self) -> Request | None:
         request = super()._enter()
@@ -81,48 +74,16 @@ class TensorLane(FastLane):
         ):
             return
         if self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1" and not self.is_closing_soon:
-            _HEADS.add(text, Head(self.url, target, False, None, int(length), True, int(json_length)))
+            HEADS.add(text, Head(self.url, target, False, None, int(length), True, int(json_length)))
 
-    def _is_busy(self) -> bool:
-        """Whether an earlier request is being read or has not been answered."""
-        is_answered = self.cycle is None or self.cycle.response_complete
-        return self.awaits is Awaits.REST_OF_REQUEST or not is_answered or bool(self._lane or self.pipeline)
-
-    def _look_at_held(self) -> None:
-        """Finds out what is held: a request of ours, a part of one, or something else."""
-        held = self._held
-        assert held is not None  # noqa: S101 - its only caller has seen to that
-        end = held.find(b"\r\n\r\n") + 4
-        head = _HEADS.get(bytes(held[:end])) if end > 3 else None
-        if head is None or len(held) > end + head.length:
-            self._leave_to_parser(self._let_go())
-        elif len(held) == end + head.length:
-            self._start_tensors(head, self._let_go(), end)
-        elif self.awaits is not Awaits.REST_OF_REQUEST:
-            # uvicorn waits for a request that has begun to arrive when the service ends.
-            self.cycle = Request(self, head, b"")  # type: ignore[assignment] # as in `FastLane`
-            self.awaits = Awaits.REST_OF_REQUEST
-            self.steps += 1
-
-    def _start_tensors(self, head: Head, raw: bytes, end: int) -> None:
-        request = Request(self, head, self._observing.request_ids.choose(None))
-        request.keep_alive = self.cycle is None or self.cycle.keep_alive
-        request.raw = raw
-        begin = end + (head.json_length or 0)
-        request.json, request.body = raw[end:begin], raw[begin:]
-        self._held, self._waits_for_turn = bytearray(), True
-        self._take_whole(request)
+    def _take_whole(self, request: Request, text: bytes, body: bytes) -> None:
+        length = request.head.json_length
+        if length:
+            request.json, body = body[:length], memoryview(body)[length:]  # type: ignore[assignment]
+            self._behind = []
+        super()._take_whole(request, text, body)
 
     def _let_go(self) -> bytes:
-        held = bytes(self._held or b"")
-        self._held, self._waits_for_turn = None, False
-        return held
-
-    def _leave_to_parser(self, data: bytes) -> None:
-        """Lets uvicorn see a request from its beginning."""
-        cycle: Any = self.cycle
-        if type(cycle) is Request and not cycle.response_complete:  # it has begun to arrive here
-            self.cycle = None  # type: ignore[assignment] # as before the first request
-            self.awaits = Awaits.NEXT_REQUEST
-        if not self.transport.is_closing():
-            super().data_received(data)
+        behind = b"".join(self._behind or ())
+        self._behind = None
+        return behind

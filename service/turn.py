@@ -32,6 +32,13 @@ class Turn:
             asyncio.get_running_loop().call_soon(self._end)
         self._requests.append(request)
 
+    def answer(self, request: Request) -> None:
+        """As `add`, but before it returns: for the only client there is, whose next request waits for this answer."""
+        if self._requests:
+            self._requests.append(request)
+        else:
+            self._answer_all([request])
+
     def plan(self, request: Request) -> Plan | None:
         """That of the version which answers a request; None where it cannot be answered together with others.
 
@@ -56,8 +63,12 @@ class Turn:
         if later:
             asyncio.get_running_loop().call_soon(self._end)
         present = [request for request in alike if not request.has_left]
-        if present and not self._answer(present):
-            for request in present:
+        if present:
+            self._answer_all(present)
+
+    def _answer_all(self, requests: list[Request]) -> None:
+        if not self._answer(requests):
+            for request in requests:
                 request.connection.run(request)
 
     def _answer(self, requests: list[Request]) -> bool:

@@ -61,6 +61,8 @@ class AnswerEncoder:
         values = outputs.get(self._only_numbers or "")
         if values is None or values.ndim != 2 or not values.size:
             return None
+        if len(counts) == 1:
+            return [self.encode(outputs, labels=False)]
         values = np.ascontiguousarray(values)
         if len(counts) == len(values):
             texts = orjson.dumps(values, None, _NUMPY)[2:-2].split(b"],[")

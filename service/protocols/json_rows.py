@@ -65,6 +65,9 @@ class RowsDecoder:
         """
         if self._numbers is None:
             return None
+        if len(bodies) == 1:
+            array = self._numbers.decode(bytes(bodies[0]), self._parser)
+            return None if array is None else ({self._numbers.name: array}, [len(array)])
         found = self._numbers.decode_together(bodies, self._parser)
         return None if found is None else ({self._numbers.name: found[0]}, found[1])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from models.manifest import Tensors
 from service.engine import Engine, Model
@@ -25,7 +25,8 @@ class Together(NamedTuple):
     media_type: bytes
 
 
-Bodies = list[bytes | bytearray]
+Bodies = list[Any]
+"""Bytes of text, or views of the bytes of tensors: what the protocol has put into its requests."""
 Decode = Callable[[Bodies], tuple[Tensors, list[int]] | None]
 """The rows of all bodies, and how many each has; None where it is not sure of them."""
 Encode = Callable[[Tensors, list[int]], tuple[bytes, list[bytes]] | None]

@@ -52,11 +52,18 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Door, Door
 
 
 def again(wire: Wire, door: Door, request: bytes) -> tuple[list[bytes], int]:
-    """Three answers to the same request, and how often the application was asked for the last."""
+    """Four answers to the same request, and how often the application was asked for the third.
+
+    At the fourth there is another client, for whose requests the lane would wait until the end of the turn.
+    """
     answers = [wire.send(request).answer() for _ in range(2)]
     asked = door.asked
     answers.append(wire.send(request).answer())
-    return answers, door.asked - asked
+    asked = door.asked - asked
+    with door.connect() as other:
+        other.send(LIVE).answer()
+        answers.append(wire.send(request).answer())
+    return answers, asked
 
 
 def both(doors: tuple[Door, Door], request: bytes) -> int:
@@ -210,16 +217,21 @@ def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
     assert pages[0][0][0].endswith(" 4.0")
 
 
-def test_half_a_request_is_waited_for_when_the_service_ends(store: ArtifactStore) -> None:
+@pytest.mark.parametrize("request_", [infer(ROWS), JSON], ids=["tensors", "JSON"])
+@pytest.mark.parametrize("behind", [b"", LIVE], ids=["alone", "another behind"])
+def test_half_a_request_is_waited_for_when_the_service_ends(
+    store: ArtifactStore, request_: bytes, behind: bytes
+) -> None:
     publish_fake(store, batch_safe=True)
-    request = infer(ROWS)
     with opened(store) as door, door.connect() as wire, door.connect() as other:
         for _ in range(2):
-            wire.send(request).answer()
-        wire.send(request[:-5])
+            wire.send(request_).answer()
+        wire.send(request_[:-5])
         other.send(LIVE).answer()
         door.server.should_exit = True
         assert other.is_at_end()
-        wire.send(request[-5:])
-        answer = wire.answer()
-        assert (answer[9:12], b"connection: close" in answer, wire.is_at_end()) == (b"200", True, True)
+        wire.send(request_[-5:] + behind)
+        answers = [wire.answer() for _ in range(2 if behind else 1)]
+        assert {answer[9:12] for answer in answers} == {b"200"}
+        assert b"connection: close" in answers[-1]
+        assert wire.is_at_end()

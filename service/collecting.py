@@ -1,0 +1,100 @@
+"""Requests whose head has come before: taken past the parser, whole or in parts.
+
+A client sends the same head over and over, byte for byte. To look it up takes a fraction of what the parser and all
+that it calls take, and a long body is put together once instead of growing with each part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.connection import Awaits, Connection
+from service.lane_request import Heads, Request
+from service.observer import Observing
+
+HEADS = Heads()
+
+
+class Collecting(Connection):
+    """A connection that knows heads. What is done with their requests, and with which of them, is its subclasses'.
+
+    While the rest of a request is still to come, that is the connection's cycle: uvicorn waits for it when the service
+    ends.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._observing: Observing = self.app_state.get("observing")  # type: ignore[assignment] # there with the lane
+        self._unknown_head: bytes | None = None
+        self._text = b""  # the head of the request that is being collected, and what has come of the body
+        self._parts: list[bytes] = []
+        self._missing = 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets what has come of a request."""
+        self._parts, self._missing = [], 0
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Collects requests whose head has come before, and leaves all else to the parser."""
+        if self._missing:
+            self._collect(data)
+            return
+        if self.awaits is not Awaits.REST_OF_REQUEST:
+            end = data.find(b"\r\n\r\n") + 4
+            text = data[:end]
+            head = HEADS.get(text)
+            if head is None:
+                self._unknown_head = text
+            else:
+                missing = head.length - len(data) + end
+                may_wait = not missing and not head.json_length  # for the answers before its own
+                if missing >= 0 and (self._is_free() if may_wait else self._is_idle()) and not self.is_ending():
+                    request = Request(self, head, self._observing.request_ids.choose(None))  # type: ignore[arg-type]
+                    if missing:
+                        self._begin(request, text, data[end:], missing)
+                    else:
+                        self._take_whole(request, text, data[end:])
+                    return
+        super().data_received(data)
+        self._unknown_head = None
+
+    def leave_to_parser(self, data: bytes) -> None:
+        """Lets uvicorn see a request from its beginning, as if it had not been looked at here."""
+        is_last = self.cycle is not None and not self.cycle.keep_alive  # uvicorn has been told to end
+        self.cycle = None  # type: ignore[assignment] # as before the first request
+        self.awaits = Awaits.NEXT_REQUEST
+        if not self.transport.is_closing():
+            super().data_received(data)
+        if is_last and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def _is_free(self) -> bool:
+        """Whether a request may be taken behind others that have not been answered."""
+        raise NotImplementedError
+
+    def _is_idle(self) -> bool:
+        """Whether there are none."""
+        raise NotImplementedError
+
+    def _take_whole(self, request: Request, text: bytes, body: bytes) -> None:
+        """Takes a request that has arrived, and the text of its head."""
+        raise NotImplementedError
+
+    def _begin(self, request: Request, text: bytes, body: bytes, missing: int) -> None:
+        self._text, self._parts, self._missing = text, [body], missing
+        self.cycle = request  # type: ignore[assignment] # it has all that uvicorn asks of a cycle
+        self.awaits = Awaits.REST_OF_REQUEST
+        self.steps += 1
+
+    def _collect(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return
+        request, body, is_alone = self.cycle, b"".join(self._parts), not self._missing
+        self._parts, self._missing = [], 0
+        if is_alone and not self.is_ending():
+            self._take_whole(request, self._text, body)  # type: ignore[arg-type] # `_begin` has put it there
+        else:
+            self.leave_to_parser(self._text + body)
