@@ -55,7 +55,10 @@ def requests(digits: Artifact, wide: Artifact) -> list[Asked]:
     )
     asked.append(_binary("digits", many))
     asked.append(_npy("digits", many))
-    asked.append(Asked(f"{WIDE}, {MANY} rows, JSON", WIDE, MANY, 16, "/predict", (load.JSON,), _json(wide_many)))
+    asked += [
+        Asked(f"{WIDE}, {MANY} rows, JSON{form}", WIDE, MANY, 16, "/predict", (load.JSON,), _json(wide_many, decimals))
+        for form, decimals in (("", 3), (" in full", None))
+    ]
     asked.append(_binary(WIDE, wide_many))
     asked.append(_npy(WIDE, wide_many))
     return asked
@@ -81,8 +84,11 @@ def publish_wide(store: ArtifactStore, folder: Path) -> Artifact:
     return store.resolve(WIDE)
 
 
-def _json(inputs: Tensors) -> bytes:
+def _json(inputs: Tensors, decimals: int | None = None) -> bytes:
+    """What a client sends that rounds its numbers; else all the digits that Python writes of a float32."""
     (rows,) = inputs.values()
+    if decimals is not None:
+        rows = rows.astype(float).round(decimals)
     return json.dumps({"instances": rows.tolist()}, separators=(",", ":")).encode()
 
 

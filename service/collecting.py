@@ -26,9 +26,8 @@ class Collecting(Connection):
         super().__init__(**given)
         self._observing: Observing = self.app_state.get("observing")  # type: ignore[assignment] # there with the lane
         self._unknown_head: bytes | None = None
-        self._text = b""  # the head of the request that is being collected, and what has come of the body
-        self._parts: list[bytes] = []
-        self._missing = 0
+        self._parts: list[bytes] = []  # of the request that is being collected
+        self._missing = self._end = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets what has come of a request."""
@@ -52,9 +51,9 @@ class Collecting(Connection):
                 if missing >= 0 and (self._is_free() if may_wait else self._is_idle()) and not self.is_ending():
                     request = Request(self, head, self._observing.request_ids.choose(None))  # type: ignore[arg-type]
                     if missing:
-                        self._begin(request, text, data[end:], missing)
+                        self._begin(request, data, end, missing)
                     else:
-                        self._take_whole(request, text, data[end:])
+                        self._take_whole(request, data, end)
                     return
         super().data_received(data)
         self._unknown_head = None
@@ -77,12 +76,12 @@ class Collecting(Connection):
         """Whether there are none."""
         raise NotImplementedError
 
-    def _take_whole(self, request: Request, text: bytes, body: bytes) -> None:
-        """Takes a request that has arrived, and the text of its head."""
+    def _take_whole(self, request: Request, raw: bytes, end: int) -> None:
+        """Takes a request that has arrived: all that came of it, and where its head ends."""
         raise NotImplementedError
 
-    def _begin(self, request: Request, text: bytes, body: bytes, missing: int) -> None:
-        self._text, self._parts, self._missing = text, [body], missing
+    def _begin(self, request: Request, data: bytes, end: int, missing: int) -> None:
+        self._parts, self._end, self._missing = [data], end, missing
         self.cycle = request  # type: ignore[assignment] # it has all that uvicorn asks of a cycle
         self.awaits = Awaits.REST_OF_REQUEST
         self.steps += 1
@@ -92,9 +91,9 @@ class Collecting(Connection):
         self._missing -= len(data)
         if self._missing > 0:
             return
-        request, body, is_alone = self.cycle, b"".join(self._parts), not self._missing
+        request, raw, is_alone = self.cycle, b"".join(self._parts), not self._missing
         self._parts, self._missing = [], 0
-        if is_alone and not self.is_ending():
-            self._take_whole(request, self._text, body)  # type: ignore[arg-type] # `_begin` has put it there
+        if is_alone:
+            self._take_whole(request, raw, self._end)  # type: ignore[arg-type] # `_begin` has put it there
         else:
-            self.leave_to_parser(self._text + body)
+            self.leave_to_parser(raw)

@@ -171,12 +171,12 @@ class FastLane(Collecting):
         is_answered = self.cycle is None or self.cycle.response_complete
         return is_answered and not (self._lane or self.pipeline)
 
-    def _take_whole(self, request: Request, text: bytes, body: bytes) -> None:
-        """Does what the callbacks of the parser do for a request."""
-        request.text, request.body = text, body
+    def _take_whole(self, request: Request, raw: bytes, end: int) -> None:
+        request.body = raw[end:]
         self._answer_whole(request)
 
     def _answer_whole(self, request: Request) -> None:
+        """Does what the callbacks of the parser do for a request."""
         if self.timeout_keep_alive_task:
             self._unset_keepalive_if_required()
         request.has_arrived = request.has_started = True

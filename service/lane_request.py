@@ -105,8 +105,7 @@ class Answer(NamedTuple):
 class Request:
     """A request in the lane. uvicorn's code takes it for one of its own cycles, of which it has the attributes.
 
-    `text` is the head as it came, where that has come before. Of a binary request `json` is the JSON, and `body` the
-    tensors.
+    Of a binary request `raw` is all that came, `json` the JSON, and `body` the tensors.
     """
 
     message_event = asyncio.Event()  # uvicorn sets it when the client leaves; nobody waits for it here
@@ -116,7 +115,7 @@ class Request:
     is_last = False
     disconnected = False
     response_complete = False
-    text = json = b""
+    raw = json = b""
     body: bytes | bytearray | memoryview = b""
     plan: Plan | None = None
     ticket: Ticket[InferenceResponse] | None = None

@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     )
     tls_key: Path | None = Field(None, description="File with the certificate's private key, PEM.")
     max_batch_size: int = Field(
-        64, ge=1, le=65536, description="Most rows that run at once; a longer request is cut into batches."
+        128, ge=1, le=65536, description="Most rows that run at once; a longer request is cut into batches."
     )
     max_queue_size: int = Field(
         4096, ge=1, le=2**24, description="Most rows of a model that wait; beyond that requests are refused with 429."

@@ -54,7 +54,7 @@ class TensorLane(FastLane):
             super().run(request)
             return
         self._lane.clear()
-        self.leave_to_parser(b"".join((request.text, request.json, request.body, self._let_go())))
+        self.leave_to_parser(request.raw + self._let_go())
 
     def _enter(self) -> Request | None:
         request = super()._enter()
@@ -76,12 +76,15 @@ class TensorLane(FastLane):
         if self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1" and not self.is_closing_soon:
             HEADS.add(text, Head(self.url, target, False, None, int(length), True, int(json_length)))
 
-    def _take_whole(self, request: Request, text: bytes, body: bytes) -> None:
+    def _take_whole(self, request: Request, raw: bytes, end: int) -> None:
         length = request.head.json_length
-        if length:
-            request.json, body = body[:length], memoryview(body)[length:]  # type: ignore[assignment]
-            self._behind = []
-        super()._take_whole(request, text, body)
+        if not length:
+            super()._take_whole(request, raw, end)
+            return
+        begin = end + length
+        request.raw, request.json, request.body = raw, raw[end:begin], memoryview(raw)[begin:]
+        self._behind = []
+        self._answer_whole(request)
 
     def _let_go(self) -> bytes:
         behind = b"".join(self._behind or ())

@@ -15,7 +15,7 @@ from service.protocols.predict import Predictor
 from service.protocols.v2_together import TensorPlans
 
 _log = logging.getLogger(__name__)
-_MOST_BYTES = 2**16  # after which others have a turn
+_MOST_BYTES = 2**18  # after which others have a turn
 
 
 class Turn:

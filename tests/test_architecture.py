@@ -376,7 +376,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.tickets",
         "service.protocols.predict",
     ),
+    "service.collecting": ("service.connection", "service.lane_request", "service.observer"),
     "service.fast_lane": (
+        "service.collecting",
         "service.connection",
         "service.errors",
         "service.exchange",
@@ -391,6 +393,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.turn",
     ),
     "service.tensor_lane": (
+        "service.collecting",
         "service.connection",
         "service.fast_lane",
         "service.lane_request",

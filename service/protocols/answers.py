@@ -61,15 +61,13 @@ class AnswerEncoder:
         values = outputs.get(self._only_numbers or "")
         if values is None or values.ndim != 2 or not values.size:
             return None
-        if len(counts) == 1:
-            return [self.encode(outputs, labels=False)]
         values = np.ascontiguousarray(values)
         if len(counts) == len(values):
             texts = orjson.dumps(values, None, _NUMPY)[2:-2].split(b"],[")
         else:
             ends = accumulate(counts, initial=0)
             texts = [orjson.dumps(values[start:end], None, _NUMPY)[2:-2] for start, end in pairwise(ends)]
-        if any(b"null" in text for text in texts):  # NaN or Infinity
+        if any([b"null" in text for text in texts]):  # NaN or Infinity
             return None
         tail = b"]]" + self._tail
         return [b'{"predictions":[[' + text + tail for text in texts]

@@ -68,6 +68,10 @@ class TensorPlan:
         self._choices = choices
         self._signature = metadata.signature
         self._head = {"model_name": metadata.name, "model_version": str(metadata.version)}
+        dtypes = {spec.name: spec.dtype for spec in metadata.signature.outputs}
+        self._dtypes = {choice.name: dtypes[choice.name] for choice in choices}
+        self._sizes: tuple[tuple[int, ...], ...] | None = None
+        self._json = b""
         self._rows = places[0].shape[0]
         self._length = places[-1].stop
         self._statistics = statistics.of(metadata.name, metadata.version)
@@ -95,23 +99,31 @@ class TensorPlan:
             return None
         inputs = {}
         for name, start, stop, dtype, shape in self._places:
-            data = b"".join([body[start:stop] for body in bodies])
+            parts = [body[start:stop] for body in bodies]
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
             inputs[name] = np.frombuffer(data, dtype).reshape(len(bodies) * shape[0], *shape[1:])
         return inputs, [self._rows] * len(bodies)
 
     def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]]:
         """The header that says how long the JSON is, and the bodies; all have the same JSON."""
-        first = {name: values[: self._rows] for name, values in outputs.items()}
-        response = InferenceResponse(first, self._signature, self.name, self.version, "")
-        json, _ = encode_outputs(self._head, choose_outputs(response, self._choices))
-        dtypes = {spec.name: spec.dtype for spec in self._signature.outputs}
+        sizes = tuple([outputs[name].shape[1:] for name in self._dtypes])
+        if sizes != self._sizes:
+            self._json, self._sizes = self._describe(outputs), sizes
+        json = self._json
         columns = []
-        for choice in self._choices:
-            data = bytes(to_bytes(dtypes[choice.name], outputs[choice.name]))
+        for name, dtype in self._dtypes.items():
+            data = bytes(to_bytes(dtype, outputs[name]))
             size = len(data) // len(counts)
             columns.append([data[index * size : (index + 1) * size] for index in range(len(counts))])
         bodies = [b"".join((json, *parts)) for parts in zip(*columns, strict=True)]
         return b"inference-header-content-length: %d\r\n" % len(json), bodies
+
+    def _describe(self, outputs: Tensors) -> bytes:
+        """What all answers with outputs of these sizes have as JSON."""
+        first = {name: values[: self._rows] for name, values in outputs.items()}
+        response = InferenceResponse(first, self._signature, self.name, self.version, "")
+        json, _ = encode_outputs(self._head, choose_outputs(response, self._choices))
+        return json
 
 
 class TensorPlans:

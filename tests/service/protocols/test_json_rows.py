@@ -162,10 +162,25 @@ def test_answered_arrays_outlive_the_next_body() -> None:
 
 def test_large_body_is_decoded_like_a_small_one() -> None:
     spec = TensorSpec(name="x", dtype="float32", shape=(None, 2))
-    rows = np.arange(60_000, dtype=np.float32).reshape(-1, 2)
+    rows = np.arange(200_000, dtype=np.float32).reshape(-1, 2)
     body = json.dumps({"instances": rows.tolist()}).encode()
     assert len(body) > LARGE_BODY_BYTES
     np.testing.assert_array_equal(RowsDecoder(Signature(inputs=(spec,), outputs=(spec,))).decode(body)["x"], rows)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 1000, 10_000])
+def test_list_within_a_row_is_found_in_a_body_of_any_length(rows: int) -> None:
+    spec = TensorSpec(name="x", dtype="float32", shape=(None, 2))
+    decoder = RowsDecoder(Signature(inputs=(spec,), outputs=(spec,)))
+    flat, deep = [b'{"instances":[%b]}' % b",".join([row] * rows) for row in (b"[1,2]", b"[[1],2]")]
+    assert len(decoder.decode(flat)["x"]) == rows
+    together = decoder.decode_together([flat, flat])
+    assert together
+    assert together[1] == [rows, rows]
+    with pytest.raises(InvalidRequest):
+        decoder.decode(deep)
+    assert decoder.decode_together([deep]) is None
+    assert decoder.decode_together([flat, deep]) is None
 
 
 PIECES = [

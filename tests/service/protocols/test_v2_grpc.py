@@ -168,7 +168,7 @@ def test_server_tells_of_itself_and_its_models(stub: Any) -> None:
     metadata = stub.ModelMetadata(messages.ModelMetadataRequest(name="scale"))
     assert (metadata.inputs[0].datatype, list(metadata.inputs[0].shape)) == ("FP32", [-1, 2])
     config = stub.ModelConfig(messages.ModelConfigRequest(name="scale")).config
-    assert (config.max_batch_size, list(config.input[0].dims)) == (64, [2])
+    assert (config.max_batch_size, list(config.input[0].dims)) == (128, [2])
 
 
 def test_label_stands_in_the_place_of_a_version(stub: Any) -> None:
