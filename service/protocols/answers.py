@@ -67,7 +67,7 @@ class AnswerEncoder:
         else:
             ends = accumulate(counts, initial=0)
             texts = [orjson.dumps(values[start:end], None, _NUMPY)[2:-2] for start, end in pairwise(ends)]
-        if any([b"null" in text for text in texts]):  # NaN or Infinity
+        if any(b"null" in text for text in texts):  # NaN or Infinity
             return None
         tail = b"]]" + self._tail
         return [b'{"predictions":[[' + text + tail for text in texts]
