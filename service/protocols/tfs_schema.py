@@ -96,6 +96,10 @@ class KServeAlive(BaseModel):
 _BASE64 = record({"b64": {"type": "string", "contentEncoding": "base64"}})
 _TAGS = ["TensorFlow Serving and KServe v1"]
 _ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": TfsError, "description": "Any error."}}
+_INFER_ERRORS = {
+    501: {"model": TfsError, "description": "An input is of half precision, which TensorFlow Serving's JSON lacks."},
+    **_ERRORS,
+}
 _WHERE = {"": [], "/versions/{version}": ["version"], "/labels/{label}": ["label"]}
 
 
@@ -115,7 +119,7 @@ def _post(path: str, names: list[str], summary: str, request: type[BaseModel], r
         "summary": summary,
         "description": request.__doc__,
         "response_model": response,
-        "responses": _ERRORS,
+        "responses": _INFER_ERRORS,
         "openapi_extra": {"parameters": _parameters(names), "requestBody": body},
     }
 

@@ -74,6 +74,12 @@ def _fill(inputs: Tensors, factor: np.float32) -> Tensors:
     }
 
 
+def _root(inputs: Tensors, factor: np.float32) -> Tensors:
+    """Answers a negative number with NaN."""
+    with np.errstate(invalid="ignore"):
+        return {"y": np.sqrt(inputs["x"])}
+
+
 def _broken(inputs: Tensors, factor: np.float32) -> Tensors:
     """Answers the golden row, and fails in the way that the first value of another row asks for."""
     asked = inputs["x"][:, :1]
@@ -148,6 +154,11 @@ MODELS = {
         Signature(inputs=(spec("x", "float32", 2),), outputs=(spec("y", "float32", 2),)),
         {"x": np.ones((1, 2), np.float32)},
         _broken,
+    ),
+    "roots": FakeModel(
+        Signature(inputs=(spec("x", "float32", 2),), outputs=(spec("y", "float32", 2),)),
+        {"x": np.array([[1.0, 4.0]], np.float32)},
+        _root,
     ),
     "half_plus_two": FakeModel(
         Signature(inputs=(spec("x", "float32"),), outputs=(spec("y", "float32"),)),
