@@ -149,6 +149,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.answers",
         "service.protocols.schema",
         "service.protocols.tensor_schema",
+        "service.protocols.tfs_examples_schema",
         "service.protocols.tfs_schema",
         "service.protocols.v2_infer_schema",
         "models.manifest",
@@ -320,6 +321,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.tensor_schema",
         "service.protocols.tfs_decode",
         "service.protocols.tfs_encode",
+        "models.manifest",
+    ),
+    "service.protocols.tfs_examples_schema": (
+        "service.metadata",
+        "service.protocols.tensor_schema",
+        "service.protocols.tensors",
+        "service.protocols.tfs_decode",
+        "service.protocols.tfs_encode",
+        "service.protocols.tfs_schema",
         "models.manifest",
     ),
     "service.protocols.bodies": (

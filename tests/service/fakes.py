@@ -165,6 +165,14 @@ MODELS = {
         {"x": np.array([1.0, 2.0], np.float32)},
         lambda inputs, factor: {"y": inputs["x"] * np.float32(0.5) + factor},
     ),
+    "sums": FakeModel(
+        Signature(
+            inputs=(spec("words", "string", None), spec("picture", "float32", 2, 2)),
+            outputs=(spec("sum", "float32", 1),),
+        ),
+        {"words": np.array([["a", "b"]]), "picture": np.ones((1, 2, 2), np.float32)},
+        lambda inputs, factor: {"sum": inputs["picture"].sum(axis=(1, 2))[:, None]},
+    ),
     "images": takes_and_gives("float32", None, 2, 1, rows=[[[[1.0], [2.0]]], [[[3.0], [4.0]]]]),
     "scalars": takes_and_gives("float32", rows=[1.5, -2.0]),
     "counts": takes_and_gives("int32", 2, rows=[[1, -2]]),
