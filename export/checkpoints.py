@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from models.golden import load_tensors, save_tensors
+from models.locking import made_and_locked
 
 _ALL = ".training-????????.npz"
 _SECONDS_BETWEEN = 10.0
@@ -69,6 +70,8 @@ class Checkpoint:
         state = {key: value for key, value in asdict(progress).items() if key != "best_weights"}
         text = json.dumps({"identity": self.identity, "progress": state})
         temporary = self.path.with_name(f"{self.path.stem}-{secrets.token_hex(8)}.npz")
+        with made_and_locked(self.path.parent):
+            temporary.touch()
         try:
             save_tensors(
                 temporary,
