@@ -135,23 +135,22 @@ class Checkpoint:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Lets Ctrl-C wait until the block is done, so that what it changes together stays together."""
+    """Lets Ctrl-C and SIGTERM wait until the block is done, so that what it changes together stays together."""
     if threading.current_thread() is not threading.main_thread():  # no other gets signals
         yield
         return
-    is_pressed = False
-
-    def note(*_: object) -> None:
-        nonlocal is_pressed
-        is_pressed = True
-
-    before = signal.signal(signal.SIGINT, note)
+    noted: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: noted.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if is_pressed:
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if noted:
+            signal.raise_signal(noted[0])
 
 
 @contextmanager
