@@ -86,7 +86,7 @@ class Checkpoint:
 
     @contextmanager
     def saved_on_interrupt(self, trainer: keras.Model, progress: Progress) -> Iterator[None]:
-        """Writes the state where Ctrl-C ends the block, however long ago that was done."""
+        """Writes the state where Ctrl-C or SIGTERM ends the block, however long ago that was done."""
         try:
             yield
         except KeyboardInterrupt:
