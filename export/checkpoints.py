@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from models.golden import load_tensors, save_tensors
+from models.locking import made_and_locked
 
 _ALL = ".training-????????.npz"
 _SECONDS_BETWEEN = 10.0
@@ -69,6 +70,8 @@ class Checkpoint:
         state = {key: value for key, value in asdict(progress).items() if key != "best_weights"}
         text = json.dumps({"identity": self.identity, "progress": state})
         temporary = self.path.with_name(f"{self.path.stem}-{secrets.token_hex(8)}.npz")
+        with made_and_locked(self.path.parent):
+            temporary.touch()
         try:
             save_tensors(
                 temporary,
@@ -83,7 +86,7 @@ class Checkpoint:
 
     @contextmanager
     def saved_on_interrupt(self, trainer: keras.Model, progress: Progress) -> Iterator[None]:
-        """Writes the state where Ctrl-C ends the block, however long ago that was done."""
+        """Writes the state where Ctrl-C or SIGTERM ends the block, however long ago that was done."""
         try:
             yield
         except KeyboardInterrupt:
@@ -132,23 +135,22 @@ class Checkpoint:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Lets Ctrl-C wait until the block is done, so that what it changes together stays together."""
+    """Lets Ctrl-C and SIGTERM wait until the block is done, so that what it changes together stays together."""
     if threading.current_thread() is not threading.main_thread():  # no other gets signals
         yield
         return
-    is_pressed = False
-
-    def note(*_: object) -> None:
-        nonlocal is_pressed
-        is_pressed = True
-
-    before = signal.signal(signal.SIGINT, note)
+    noted: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: noted.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if is_pressed:
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if noted:
+            signal.raise_signal(noted[0])
 
 
 @contextmanager

@@ -24,29 +24,34 @@ WITHOUT_KERAS = {"TF_USE_LEGACY_KERAS": "1"}
 def run_module(module: str, *arguments: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
     """Runs one of our modules in a fresh process, with another hash seed, so that nothing rests on set order.
 
+    Its own temporary files are made in the folder of the first argument, which is the caller's to remove: a process
+    that is killed removes nothing.
+
     Raises:
         ProofError: it fails or takes too long; the message ends with the last line it wrote.
     """
     root = str(Path(__file__).resolve().parent.parent)
     search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    _run(["-m", module, *map(str, arguments)], {**environment, "PYTHONPATH": search_path})
+    _run(["-m", module, *map(str, arguments)], arguments[0].parent, {**environment, "PYTHONPATH": search_path})
 
 
 def run_file(script: Path, *arguments: Path) -> None:
     """Runs a script in a fresh process in which neither our code nor Keras is found by accident.
 
+    Its temporary files are those of `run_module`.
+
     Raises:
         ProofError: as `run_module`.
     """
-    _run(["-P", str(script), *map(str, arguments)], WITHOUT_KERAS)
+    _run(["-P", str(script), *map(str, arguments)], arguments[0].parent, WITHOUT_KERAS)
 
 
-def _run(arguments: list[str], environment: Mapping[str, str]) -> None:
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")}
+def _run(arguments: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+    own = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"), "TMPDIR": str(folder.resolve())}
     try:
         done = subprocess.run(
             [sys.executable, *arguments],
-            env={**os.environ, **quiet, **environment, "PYTHONHASHSEED": _HASH_SEED},
+            env={**os.environ, **own, **environment, "PYTHONHASHSEED": _HASH_SEED},
             capture_output=True,
             text=True,
             errors="replace",

@@ -55,7 +55,7 @@ def train(
     Args:
         config: How.
         dataset: On what.
-        checkpoint: Where the state is written while it trains, and when Ctrl-C ends it.
+        checkpoint: Where the state is written while it trains, and when Ctrl-C or SIGTERM ends it.
         resume: Whether to begin with the state that is there.
         show_progress: Whether to draw a bar.
         check: Called with the untrained model, before the time is spent.

@@ -7,10 +7,12 @@ a field, and the program ends with 2; a command that fails says why in one line 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import FrameType
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict, SettingsError, get_subcommand
@@ -80,7 +82,11 @@ def main(program: type[BaseSettings], arguments: Sequence[str] | None = None) ->
         print(f"{prog}: {_first_line(error)}. Try {prog} --help.", file=sys.stderr)
         return 2
     assert isinstance(command, Command)  # noqa: S101 - each subcommand is declared as one
-    return guarded(command.run, prog=str(prog))
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return guarded(command.run, prog=str(prog))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def guarded(run: Callable[[], int], *, prog: str) -> int:
@@ -91,9 +97,20 @@ def guarded(run: Callable[[], int], *, prog: str) -> int:
         logging.getLogger(__name__).debug("The command failed", exc_info=True)
         print(f"{prog}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 1
+    except _Terminated:
+        print(f"{prog}: ended by SIGTERM.", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted.", file=sys.stderr)
-        return 130
+        return 128 + signal.SIGINT
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: it removes what it has begun, or keeps what it can go on with."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - Python's signature
+    raise _Terminated
 
 
 def _mistakes(error: ValidationError) -> list[str]:

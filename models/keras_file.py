@@ -68,16 +68,31 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def config_differences(expected: Any, found: Any, where: str) -> Iterator[str]:
-    """A line for each place at which two configurations differ; `where` is the place of the whole."""
+def config_differences(expected: Any, found: Any, where: str, owner: str = "") -> Iterator[str]:
+    """A line for each place at which two configurations differ.
+
+    Args:
+        expected, found: Configurations, or the same part of both.
+        where: Its place in the whole.
+        owner: The layer that it belongs to, or whatever else in a list has a name; empty where there is none.
+    """
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in sorted(expected.keys() | found.keys()):
-            yield from config_differences(expected.get(key), found.get(key), f"{where}.{key}")
+            yield from config_differences(expected.get(key), found.get(key), f"{where}.{key}", owner)
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for index, pair in enumerate(zip(expected, found, strict=True)):
-            yield from config_differences(*pair, f"{where}[{index}]")
+        for index, (old, new) in enumerate(zip(expected, found, strict=True)):
+            yield from config_differences(old, new, f"{where}[{index}]", _name_of(old) or owner)
     elif repr(expected) != repr(found):  # NaN equals NaN here
-        yield f"`{where}` is {found!r} instead of {expected!r}"
+        whose = f" of `{owner}`" if owner else ""
+        yield f"`{where}`{whose} is {found!r} instead of {expected!r}"
+
+
+def _name_of(item: Any) -> str:
+    """The name of a saved layer, or of anything else that says its own; empty where it has none."""
+    for holder in (item, item.get("config")) if isinstance(item, dict) else ():
+        if isinstance(holder, dict) and isinstance(name := holder.get("name"), str):
+            return name
+    return ""
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from models.artifact import MANIFEST, Artifact, ArtifactError, write_manifest
+from models.locking import lock, locked, made_and_locked, remove_unused
 from models.manifest import Manifest, ModelName
 from models.pointers import LABELS, PIN, is_label, read_labels, read_pin
 
@@ -113,7 +114,7 @@ class ArtifactStore:
             ArtifactError: there is no such version.
         """
         folder = self.open(name, version).path.parent
-        with _locked(folder / ".lock"):
+        with locked(folder):
             self.open(name, version)  # it may have been pruned while the lock was awaited
             _write(folder / PIN, {"version": version})
 
@@ -132,7 +133,7 @@ class ArtifactStore:
                 f"A label has 1 to 100 letters, digits, `_`, `-` or `.`, a letter first. Received: {label!r}"
             )
         folder = self.open(name, version).path.parent
-        with _locked(folder / ".lock"):
+        with locked(folder):
             self.open(name, version)  # as in `pin`
             _write(folder / LABELS, dict(sorted({**self.labels(name), label: version}.items())))
 
@@ -145,7 +146,7 @@ class ArtifactStore:
         if not self.versions(name):
             raise ArtifactError(f"There is no model `{name}`. Models: {', '.join(self.names()) or 'none'}.")
         folder = self._folder(name)
-        with _locked(folder / ".lock"):
+        with locked(folder):
             labels = self.labels(name)
             if label not in labels:
                 raise ArtifactError(f"`{name}` has no label `{label}`. Labels: {', '.join(labels) or 'none'}.")
@@ -164,7 +165,7 @@ class ArtifactStore:
         if not self.versions(name):
             raise ArtifactError(f"There is no model `{name}`. Models: {', '.join(self.names()) or 'none'}.")
         folder = self._folder(name)
-        with _locked(folder / ".lock"):
+        with locked(folder):
             versions = self.versions(name)
             named = {self.desired(name), *self.labels(name).values()}
             removed = [version for version in versions[:-keep] if version not in named]
@@ -180,21 +181,17 @@ class ArtifactStore:
     def stage(self, name: str) -> Iterator[Path]:
         """A private folder to prepare a version in, removed at the end unless `publish` took it.
 
-        Leftovers of exports that were killed are removed first; those of running ones are left alone.
+        Leftovers of exports that were killed are removed first; those of running ones are left alone. A model's folder
+        that was made for this and holds nothing is removed again.
         """
         folder = self._folder(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):
-            _sweep(folder)
-            staging = folder / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
-            staging.mkdir()
-            guard = _lock(_guard_path(staging))
+        is_new = not folder.exists()
         try:
-            yield staging
+            with _staged(folder) as staging:
+                yield staging
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
-            _guard_path(staging).unlink(missing_ok=True)
-            os.close(guard)
+            if is_new:
+                remove_unused(folder)
 
     def publish(
         self, staging: Path, manifest: Manifest, finish: Callable[[Manifest], Manifest] | None = None
@@ -208,7 +205,7 @@ class ArtifactStore:
                 Other exports of the model wait for it.
         """
         folder = staging.parent
-        with _locked(folder / ".lock"):
+        with locked(folder):
             version = 1 + max((_version_number(entry) or 0 for entry in folder.iterdir()), default=0)
             numbered = manifest.model_copy(update={"version": version})
             write_manifest(staging, finish(numbered) if finish else numbered)
@@ -237,6 +234,21 @@ def _version_number(entry: Path) -> int | None:
     return int(entry.name) if re.fullmatch(r"[1-9][0-9]{0,8}", entry.name) else None
 
 
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    with made_and_locked(folder):
+        _sweep(folder)
+        staging = folder / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
+        staging.mkdir()
+        guard = lock(_guard_path(staging))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        _guard_path(staging).unlink(missing_ok=True)
+        os.close(guard)
+
+
 def _guard_path(staging: Path) -> Path:
     return staging.with_name(staging.name + _GUARD_SUFFIX)
 
@@ -246,31 +258,12 @@ def _sweep(folder: Path) -> None:
     for name in {path.name.removesuffix(_GUARD_SUFFIX) for path in folder.glob(f"{_STAGING_PREFIX}*")}:
         staging = folder / name
         try:
-            guard = _lock(_guard_path(staging), fcntl.LOCK_NB)
+            guard = lock(_guard_path(staging), fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         shutil.rmtree(staging, ignore_errors=True)  # its own process may be removing it too
         _guard_path(staging).unlink(missing_ok=True)
         os.close(guard)
-
-
-def _lock(path: Path, flags: int = 0) -> int:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = _lock(path)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _write(path: Path, content: dict[str, int]) -> None:

@@ -87,7 +87,11 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
             await engine.wait_for_first_look()
         elif settings.reuse_port:  # whoever listens on the port answers meanwhile
             await engine.wait_until_ready()
-        app.state.grpc = await _start_grpc(settings, engine, statistics, observing) if settings.grpc_port else None
+        try:
+            app.state.grpc = await _start_grpc(settings, engine, statistics, observing) if settings.grpc_port else None
+        except OSError:
+            await engine.stop()
+            raise
         async with share.kept_up_to_date() if share else nullcontext():
             # Which uvicorn hands to each of its connections.
             turn = Turn(app.state.predictor, TensorPlans(engine, metrics, statistics))
@@ -116,7 +120,14 @@ async def _start_grpc(settings: Settings, engine: Engine, statistics: Statistics
     from service.grpc_server import GrpcServer  # noqa: PLC0415
     from service.protocols import v2_grpc  # noqa: PLC0415
 
-    calls = Calls(observing)
+    protocols, others = dict(v2_grpc.PROTOCOLS), {}
+    # Another extra, whose stubs load TensorFlow, and may be installed without.
+    if all(importlib.util.find_spec(name) for name in ("tensorflow_serving", "tensorflow")):
+        from service.protocols import tfs_grpc  # noqa: PLC0415
+
+        protocols |= tfs_grpc.PROTOCOLS
+        others = tfs_grpc.services(engine, settings.max_body_bytes)
+    calls = Calls(observing, settings.max_body_bytes, protocols)
     inference = v2_grpc.InferenceService(
         engine,
         statistics,
@@ -125,12 +136,6 @@ async def _start_grpc(settings: Settings, engine: Engine, statistics: Statistics
         max_queue_delay_ms=settings.max_queue_delay_ms,
         may_control=settings.control_api,
     )
-    doors = {v2_grpc.SERVICE: inference.register}
-    # Another extra, whose stubs load TensorFlow, and may be installed without.
-    if all(importlib.util.find_spec(name) for name in ("tensorflow_serving", "tensorflow")):
-        from service.protocols import tfs_grpc  # noqa: PLC0415
-
-        doors |= tfs_grpc.services(engine, settings.max_body_bytes)
-    server = GrpcServer(settings, engine, calls, doors)
+    server = GrpcServer(settings, engine, calls, {v2_grpc.SERVICE: inference.register, **others})
     await server.start()
     return server

@@ -7,6 +7,7 @@
     ├── PayloadTooLarge     413  the body is larger than the settings allow
     ├── TooManyValues       413  rows or values of the body are more than the settings allow
     ├── UnsupportedMedia    415
+    ├── NotInJson           422  the model answers with numbers that JSON cannot carry
     ├── QueueFull           429  more rows wait than the settings allow
     ├── NotSupported        501  part of a protocol that is not offered
     ├── NotReady            503  loading, draining, or no version can be served
@@ -80,6 +81,13 @@ class UnsupportedMedia(ServiceError):  # noqa: N818
     """The body is of a type that the endpoint does not take."""
 
     status = 415
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class NotInJson(ServiceError):  # noqa: N818
+    """The model answers with numbers that JSON cannot carry. The message names the forms that can."""
+
+    status = 422
     grpc_status = "INVALID_ARGUMENT"
 
 

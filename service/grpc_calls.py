@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from service.errors import UNFORESEEN, ServiceError, log_error
+from service.errors import UNFORESEEN, DeadlineExceeded, InvalidRequest, PayloadTooLarge, ServiceError, log_error
 from service.exchange import CLIENT_LEFT, Exchange
 from service.logs import REQUEST_ID
 from service.observer import Observing
@@ -29,30 +30,44 @@ class Calls(grpc.aio.ServerInterceptor):
     """Sees calls through that have one answer. A stream does so with `seen`, for each of its requests.
 
     Statuses are counted and logged as HTTP has them, so that one alert is for both.
+
+    Args:
+        observing: Sees requests through, whatever they came by.
+        largest_bytes: Largest message that the server takes.
+        protocols: Of the methods that infer, which are counted, by `/service/method`.
     """
 
-    def __init__(self, observing: Observing) -> None:
+    def __init__(self, observing: Observing, largest_bytes: int, protocols: Mapping[str, str]) -> None:
         self._observing = observing
+        self._largest_bytes = largest_bytes
+        self._protocols = protocols
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Puts the answering around a method that has one answer."""
+        """Puts the answering around a method that has one answer.
+
+        gRPC calls no such method if the message is too large, and tells nobody. So it is made one of many messages,
+        which are the same on the wire, and reads its one message itself.
+        """
         handler = await continuation(details)
         if handler is None or handler.unary_unary is None:
             return handler
 
-        async def behavior(request: Any, context: Any) -> Any:
+        async def behavior(_: Any, context: Any) -> Any:
             try:
                 with self.seen(details.method, context) as exchange:
                     context.set_trailing_metadata(((_ID, exchange.request_id),))
+                    request = await self._read(context)
+                    exchange.received = perf_counter()
                     return await handler.unary_unary(request, context)
             except ServiceError as error:
-                await context.abort(getattr(grpc.StatusCode, error.grpc_status), str(error))
+                with suppress(grpc.aio.InternalError):  # the call is over, as after a message that is too large
+                    await context.abort(getattr(grpc.StatusCode, error.grpc_status), str(error))
             except NotImplementedError:  # by generated code, which has said so
                 raise
             except Exception:
                 await context.abort(grpc.StatusCode.INTERNAL, UNFORESEEN)
 
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             behavior,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
@@ -69,6 +84,7 @@ class Calls(grpc.aio.ServerInterceptor):
         began = perf_counter()
         chosen = self._observing.request_ids.choose(_request_id(context))
         exchange = Exchange(chosen.decode(), received=began)
+        exchange.protocol = self._protocols.get(path, "")
         exchange.make_current()
         REQUEST_ID.set(exchange.request_id)  # never reset: each call has a task of its own
         status = 200
@@ -79,9 +95,7 @@ class Calls(grpc.aio.ServerInterceptor):
             log_error(_METHOD, path, error)
             raise
         except asyncio.CancelledError:
-            remaining = context.time_remaining()
-            is_late = remaining is not None and remaining < _NEARLY_OVER_SECONDS
-            status = 504 if is_late else CLIENT_LEFT
+            status = 504 if _is_over(context) else CLIENT_LEFT
             raise
         except NotImplementedError:
             status = 501
@@ -92,6 +106,32 @@ class Calls(grpc.aio.ServerInterceptor):
             raise
         finally:
             self._observing.end(_METHOD, path, status, exchange, began)
+
+    async def _read(self, context: Any) -> Any:
+        """The one message of a call.
+
+        Raises:
+            DeadlineExceeded: its time was over before that.
+            PayloadTooLarge: there is none, which gRPC has already answered where it is for this reason.
+            InvalidRequest: it is no message of its type.
+        """
+        try:
+            request = await context.read()
+        except DecodeError as error:
+            raise InvalidRequest("The message is not of the type that the method takes.") from error
+        if request is not grpc.aio.EOF:
+            return request
+        if _is_over(context):
+            raise DeadlineExceeded("The time of the call was over before its message had come.")
+        raise PayloadTooLarge(
+            f"There must be a message of at most {self._largest_bytes} bytes. Received: none, or more."
+        )
+
+
+def _is_over(context: Any) -> bool:
+    """Whether no time is left of a call."""
+    remaining = context.time_remaining()
+    return remaining is not None and remaining < _NEARLY_OVER_SECONDS
 
 
 def _request_id(context: Any) -> bytes | None:

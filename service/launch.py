@@ -49,10 +49,13 @@ def launch(settings: Settings, make_app: MakeApp) -> int:
 
 
 def _serve_as(worker: Worker, settings: Settings, make_app: MakeApp) -> int:
-    supervisor.end_with_supervisor()
-    listener = bind_shared(settings, worker.port)
-    server = Server(make_app(settings, worker), settings, on_started=supervisor.announce)
-    return _run(server, listener)
+    is_alone = supervisor.end_with_supervisor()
+    try:
+        listener = bind_shared(settings, worker.port)
+        return _run(Server(make_app(settings, worker), settings, on_started=supervisor.announce), listener)
+    finally:
+        if is_alone.is_set():
+            worker.forget()
 
 
 def _run(server: Server, listener: socket.socket) -> int:

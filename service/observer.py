@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -65,7 +66,7 @@ class Observer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers as `app` does, with an `X-Request-Id`."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _in_one_line(send))
             return
         began = perf_counter()
         request_id = self._observing.request_ids.choose(dict(scope["headers"]).get(b"x-request-id"))
@@ -88,6 +89,18 @@ class Observer:
             raise
         finally:
             self._observing.end(scope["method"], scope["path"], status, exchange, began)
+
+
+def _in_one_line(send: Send) -> Send:
+    """Sends on, but of a port that is taken, or another fault of the system's at the start, no traceback."""
+
+    async def send_on(message: Message) -> None:
+        error = sys.exc_info()[1]  # Starlette sends this while it handles the error, with a traceback as the message
+        if message["type"] == "lifespan.startup.failed" and isinstance(error, OSError):
+            message = {**message, "message": str(error)}
+        await send(message)
+
+    return send_on
 
 
 def _count(metrics: Metrics, exchange: Exchange, status: int) -> None:

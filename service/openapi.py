@@ -13,7 +13,7 @@ from models.manifest import Signature, Tensors
 from service.engine import Engine
 from service.errors import ServiceError
 from service.metadata import ModelIndex, ModelMetadata
-from service.protocols import schema, tfs_schema, v2_infer_schema
+from service.protocols import schema, tfs_examples_schema, tfs_schema, v2_infer_schema
 from service.protocols.answers import has_labels
 from service.protocols.tensor_schema import Bodies, Examples, Schema, describe, reference
 from service.protocols.tensors import dump
@@ -48,7 +48,21 @@ _TFS = _Door(
     tfs_schema.bodies,
     tfs_schema.examples,
 )
-_DOORS = (_NATIVE, _V2, _TFS)
+_CLASSIFY = _Door(
+    "tfs_classify",
+    "Classify, by TensorFlow Serving's API",
+    "/v1/models/{name}{which}:classify",
+    tfs_examples_schema.classify_bodies,
+    tfs_examples_schema.classify_examples,
+)
+_REGRESS = _Door(
+    "tfs_regress",
+    "Regress, by TensorFlow Serving's API",
+    "/v1/models/{name}{which}:regress",
+    tfs_examples_schema.regress_bodies,
+    tfs_examples_schema.regress_examples,
+)
+_DOORS = (_NATIVE, _V2, _TFS, _CLASSIFY, _REGRESS)
 _DEFAULT = _NATIVE._replace(summary="Predict with the default model", path="/predict")
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from service.server import reserve, scheme
 from service.settings import Settings
-from service.worker import Worker, leave
+from service.worker import OF_SUPERVISOR, Worker, leave
 
 _log = logging.getLogger(__name__)
 _LISTENING = b"layerserve: listening\n"
@@ -117,7 +117,7 @@ class Supervisor:
         """Leaves for the workers' page how often one was replaced."""
         self._restarts = number
         try:
-            leave(self._folder / "supervisor.json", {"layerserve_worker_restarts_total": [((), number)]})
+            leave(self._folder / OF_SUPERVISOR, {"layerserve_worker_restarts_total": [((), number)]})
         except OSError as error:  # a full disk stops the counting, not the service
             _log.error("The workers cannot see how often one was replaced: %s", error)
 
@@ -191,15 +191,18 @@ def announce() -> None:
     os.write(1, _LISTENING)
 
 
-def end_with_supervisor() -> None:
-    """Makes this worker drain and end when its supervisor is gone, however that ended."""
+def end_with_supervisor() -> threading.Event:
+    """Makes this worker drain and end when its supervisor is gone, however that ended; gives what is set then."""
+    is_gone = threading.Event()
 
     def wait() -> None:
         while os.read(0, 1):
             pass
+        is_gone.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="supervisor", daemon=True).start()
+    return is_gone
 
 
 def _signal(process: Process, number: signal.Signals) -> None:

@@ -21,6 +21,8 @@ from service.families import Snapshot, counted, merge
 
 _VARIABLE = "_LAYERSERVE_WORKER"
 _INTERVAL_SECONDS = 1.0
+OF_SUPERVISOR = "supervisor.json"
+"""What the process above the workers leaves beside theirs."""
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +60,13 @@ class Worker:
             "is_replacement": self.is_replacement,
         }
         return {_VARIABLE: json.dumps(told)}
+
+    def forget(self) -> None:
+        """Removes what it has left, once it ends and the process above is gone; the last worker removes the folder."""
+        for name in (f"{self.number}.json", f"{self.number}.partial", OF_SUPERVISOR):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def share(self, take: Callable[[], Snapshot]) -> Share:
         """Begins to share what `take` gives."""

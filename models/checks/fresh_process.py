@@ -60,6 +60,7 @@ class FreshProcess:
         self._timeout_seconds = timeout_seconds
         self._hash_seed = hash_seed
         self._process: subprocess.Popen[str] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._answers: queue.Queue[str] = queue.Queue()
         self._lock = threading.Lock()
 
@@ -75,13 +76,15 @@ class FreshProcess:
             return
         self.close()
         self._answers = queue.Queue()
+        # For the temporary files of TensorFlow and Keras, which a process that is killed leaves behind.
+        self._folder = tempfile.TemporaryDirectory(prefix="layerserve-check-", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "models.checks.reload_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=_environment(self._hash_seed),
+            env={**_environment(self._hash_seed), "TMPDIR": self._folder.name},
         )
         threading.Thread(target=_read_lines, args=(self._process, self._answers), daemon=True).start()
 
@@ -113,6 +116,9 @@ class FreshProcess:
         for stream in (process.stdin, process.stdout) if process is not None else ():
             if stream is not None:
                 stream.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         self.start()

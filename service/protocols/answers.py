@@ -9,10 +9,10 @@ import numpy as np
 import orjson
 
 from models.manifest import Signature, Tensors, TensorSpec
-from service.errors import InvalidRequest, ServiceError
+from service.errors import InvalidRequest
 from service.inference import InferenceResponse
 from service.metadata import ModelMetadata
-from service.protocols.tensors import dump, encode
+from service.protocols.tensors import dump, encode, not_in_json
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
@@ -39,7 +39,7 @@ class AnswerEncoder:
 
         Raises:
             InvalidRequest: labels are asked for, and the model is no classifier with labels.
-            ServiceError: the model answered with what JSON cannot carry.
+            NotInJson: the model answered with NaN or Infinity.
         """
         if labels:
             rows = dump(_labelled(self._model, outputs, self.signature))
@@ -121,7 +121,9 @@ def example_request(metadata: ModelMetadata) -> Any:
 def _check_finite(outputs: Tensors) -> None:
     for name, values in outputs.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ServiceError(f"The model answered with NaN or Infinity in `{name}`, which JSON cannot carry.")
+            array = "application/x-npy" if len(outputs) == 1 else "application/x-npz"
+            way_out = f"Ask for another form: `Accept: {array}`, or that of Arrow or MessagePack."
+            raise not_in_json(name, "NaN or Infinity", ~np.isfinite(values), way_out)
 
 
 def _labelled(name: str, outputs: Tensors, signature: Signature) -> list[dict[str, Any]]:

@@ -130,6 +130,7 @@ PREDICT: dict[str, Any] = {
         404: _error("No such model or version; the message lists those that exist."),
         413: _error("The body is too large."),
         415: _error("The body is of a type that nothing here reads."),
+        422: _error("The model answers with NaN or Infinity; other forms than JSON carry them."),
         429: _error("Too many rows wait already; Retry-After says for how many seconds to wait."),
         500: _error("The model or the service failed."),
         503: _error("Nothing is loaded yet."),

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from models.manifest import TensorSpec, null_of
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, NotInJson
 
 # NumPy stores strings padded to the longest, so one long string among many short ones would take all memory.
 _MAX_STRING_BYTES = 256 * 2**20
@@ -125,6 +125,15 @@ def encode(spec: TensorSpec, values: np.ndarray) -> list[Any]:
     """The rows of an input as JSON has them: what `decode` takes, and gives `values` for."""
     rows: list[Any] = values.tolist()
     return [_with_nulls(spec, row) for row in rows] if spec.nullable else rows
+
+
+def not_in_json(name: str, words: str, is_lost: np.ndarray, way_out: str) -> NotInJson:
+    """The error for an output, some values of which JSON cannot carry: those where `is_lost`, which are `words`."""
+    rows = np.asarray(is_lost.reshape(len(is_lost), -1).any(axis=1))
+    return NotInJson(
+        f"Output `{name}` holds {words} in {np.count_nonzero(rows)} of {len(rows)} rows, "
+        f"which JSON cannot carry. {way_out}"
+    )
 
 
 def describe(value: Any) -> str:

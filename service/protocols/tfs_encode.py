@@ -41,11 +41,15 @@ def check_output(signature: Signature, verb: str) -> None:
     Raises:
         InvalidRequest: it does not.
     """
-    (spec, *more), name = signature.outputs, _EXPECTED[verb]
-    is_number = spec.dtype not in {"string", "bool"}
+    if not gives(signature, verb):
+        raise InvalidRequest(f"Expected {_EXPECTED[verb]}. Ask :predict for what this model gives.")
+
+
+def gives(signature: Signature, verb: str) -> bool:
+    """Whether a model gives what `verb` answers with: scores to classify, a number a row to regress."""
+    spec, *more = signature.outputs
     fits = len(spec.shape) <= 2 if verb == "classify" else spec.shape[1:] in {(), (1,)}
-    if more or not (is_number and fits):
-        raise InvalidRequest(f"Expected {name}. Ask :predict for what this model gives.")
+    return fits and not more and spec.dtype not in {"string", "bool"}
 
 
 def encode_classes(outputs: Tensors, signature: Signature) -> bytes:

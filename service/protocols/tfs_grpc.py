@@ -33,9 +33,14 @@ from service.protocols.tfs_encode import check_output, labels_of
 from service.protocols.tfs_messages import array_of, features_of, proto_of
 from service.protocols.tfs_target import Target, metadata_of, statuses_of
 
-_PROTOCOL = "tfs-grpc"
 _LARGE_BYTES = 256 * 2**10
+_SERVICE = "tensorflow.serving.PredictionService"
 _METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
+
+PROTOCOLS = dict.fromkeys(
+    [f"/{_SERVICE}/{name}" for name in ("Predict", "Classify", "Regress", "MultiInference")], "tfs-grpc"
+)
+"""What the methods that infer are counted as."""
 
 
 def services(engine: Engine, limit: int) -> dict[str, Callable[[Any], None]]:
@@ -48,7 +53,7 @@ def services(engine: Engine, limit: int) -> dict[str, Callable[[Any], None]]:
     add_prediction = prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server
     add_models = model_service_pb2_grpc.add_ModelServiceServicer_to_server
     return {
-        "tensorflow.serving.PredictionService": partial(add_prediction, _Prediction(engine, limit)),
+        _SERVICE: partial(add_prediction, _Prediction(engine, limit)),
         "tensorflow.serving.ModelService": partial(add_models, _Models(engine)),
     }
 
@@ -60,7 +65,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
 
     async def Predict(self, request: Any, context: Any) -> Any:
         """All outputs, or those that `output_filter` names."""
-        exchange = _inference()
+        exchange = Exchange.current()
         target = _target(request.model_spec).resolved(self._engine)
         signature = self._signature(target, exchange)
         names = [spec.name for spec in signature.outputs]
@@ -123,7 +128,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
         return answer
 
     async def _examples(self, spec: Any, given: Any, verb: str, timeout: float | None) -> InferenceResponse:
-        exchange = _inference()
+        exchange = Exchange.current()
         target = _target(spec).resolved(self._engine)
         signature = self._signature(target, exchange)
         check_output(signature, verb)
@@ -169,13 +174,6 @@ def _target(spec: Any) -> Target:
         raise InvalidRequest("Missing ModelSpec")
     check_signature_name(spec.signature_name)
     return Target(spec.name, spec.version.value or None, spec.version_label or None)
-
-
-def _inference() -> Exchange:
-    """The exchange of this call, which is one that is counted."""
-    exchange = Exchange.current()
-    exchange.protocol = _PROTOCOL
-    return exchange
 
 
 async def _decoded(message: Any, decode: Callable[..., Tensors], *given: Any) -> Tensors:

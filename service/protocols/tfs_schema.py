@@ -96,6 +96,10 @@ class KServeAlive(BaseModel):
 _BASE64 = record({"b64": {"type": "string", "contentEncoding": "base64"}})
 _TAGS = ["TensorFlow Serving and KServe v1"]
 _ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": TfsError, "description": "Any error."}}
+_INFER_ERRORS = {
+    501: {"model": TfsError, "description": "An input is of half precision, which TensorFlow Serving's JSON lacks."},
+    **_ERRORS,
+}
 _WHERE = {"": [], "/versions/{version}": ["version"], "/labels/{label}": ["label"]}
 
 
@@ -115,7 +119,7 @@ def _post(path: str, names: list[str], summary: str, request: type[BaseModel], r
         "summary": summary,
         "description": request.__doc__,
         "response_model": response,
-        "responses": _ERRORS,
+        "responses": _INFER_ERRORS,
         "openapi_extra": {"parameters": _parameters(names), "requestBody": body},
     }
 
@@ -160,7 +164,7 @@ ALIVE: dict[str, Any] = {
 
 def bodies(signature: Signature) -> Bodies | None:
     """What `:predict` takes and gives of one model; None where it takes nothing, as TensorFlow Serving does not."""
-    if any(spec.dtype == "float16" for spec in signature.inputs):
+    if not takes(signature):
         return None
     request: dict[str, Schema] = {
         "signature_name": {"type": "string", "enum": ["", SIGNATURE_NAME]},
@@ -175,6 +179,11 @@ def bodies(signature: Signature) -> Bodies | None:
     )
 
 
+def takes(signature: Signature) -> bool:
+    """Whether TensorFlow Serving's JSON has all of a model's inputs: it has none of half precision."""
+    return all(spec.dtype != "float16" for spec in signature.inputs)
+
+
 def examples(metadata: ModelMetadata) -> Examples:
     """The first golden row, by row, with its answer."""
     outputs = {name: values[:1] for name, values in metadata.golden.outputs.items()}
@@ -183,13 +192,13 @@ def examples(metadata: ModelMetadata) -> Examples:
 
 
 def _instances(signature: Signature) -> Schema:
-    inputs = {spec.name: value(spec, _taken(spec)) for spec in signature.inputs}
+    inputs = {spec.name: value(spec, taken(spec)) for spec in signature.inputs}
     named = rows(record(inputs))
     return named if len(inputs) > 1 else one_of([*map(rows, inputs.values()), named])
 
 
 def _inputs(signature: Signature) -> Schema:
-    inputs = {spec.name: _column(spec, _taken(spec)) for spec in signature.inputs}
+    inputs = {spec.name: _column(spec, taken(spec)) for spec in signature.inputs}
     return record(inputs) if len(inputs) > 1 else one_of([*inputs.values(), record(inputs)])
 
 
@@ -208,7 +217,7 @@ def _column(spec: TensorSpec, item: Schema) -> Schema:
     return {**rows(nested(item, spec.shape[1:])), "description": describe(spec)}
 
 
-def _taken(spec: TensorSpec) -> Schema:
+def taken(spec: TensorSpec) -> Schema:
     """One value of an input."""
     return one_of([leaf(spec), _BASE64]) if spec.dtype == "string" else leaf(spec)
 

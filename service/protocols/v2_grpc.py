@@ -34,10 +34,11 @@ from service.statistics import Statistics
 from service.version import VERSION
 
 _LARGE_BYTES = 256 * 2**10
-_PROTOCOL = "v2-grpc"
 
 SERVICE: str = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 _STREAM = f"/{SERVICE}/ModelStreamInfer"
+PROTOCOLS = dict.fromkeys([f"/{SERVICE}/ModelInfer", _STREAM], "v2-grpc")
+"""What the methods that infer are counted as."""
 
 
 class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -161,7 +162,6 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
     TraceSetting = LogSettings = _not_offered
 
     async def _answer(self, request: Any, remaining: float | None, exchange: Exchange) -> Any:
-        exchange.protocol = _PROTOCOL
         which = which_version(request.model_version)
         metadata = self._engine.metadata(_required(request.model_name), *which)
         exchange.model, exchange.version = metadata.name, metadata.version

@@ -175,7 +175,11 @@ def choose_outputs(response: InferenceResponse, choices: Sequence[OutputChoice])
 
 
 def encode_outputs(head: dict[str, Any], outputs: list[OutputTensor]) -> tuple[bytes, list[bytes | memoryview] | None]:
-    """The JSON, and the raw tensors behind it; None where no output is to be raw."""
+    """The JSON, and the raw tensors behind it; None where no output is to be raw.
+
+    Raises:
+        NotInJson: an output that is not to be raw holds an infinity.
+    """
     described = []
     tensors: list[bytes | memoryview] = []
     for output in outputs:

@@ -200,6 +200,7 @@ INFER: dict[str, Any] = {
         404: _error("No such model or version."),
         413: _error("The body is too large, or decompresses to too much."),
         415: _error("The body is compressed by another method than gzip or deflate."),
+        422: _error("An output that is to be in the JSON holds Infinity; as bytes it can be had."),
         429: _error("Too many rows wait already; Retry-After says for how many seconds to wait."),
         500: _error("The model or the service failed."),
         501: _error("It asks for shared memory, which is not offered."),
@@ -241,6 +242,7 @@ _DONE: dict[str, Any] = {
 }
 LOAD: dict[str, Any] = {
     **_DONE,
+    "responses": {**_DONE["responses"], 501: _error("It brings parameters; what is served is what was published.")},
     "openapi_extra": _post({"type": "object", "properties": {"parameters": {"type": "object", "maxProperties": 0}}}),
 }
 UNLOAD: dict[str, Any] = {

@@ -15,7 +15,7 @@ import numpy as np
 from models.manifest import DType, TensorSpec, null_of
 from service.errors import InvalidRequest
 from service.protocols.datatypes import BFLOAT16, OF_DTYPE, OF_V2, widen_bfloat16
-from service.protocols.tensors import describe, to_strings
+from service.protocols.tensors import describe, not_in_json, to_strings
 from service.protocols.v2_request import InputTensor
 
 _LENGTH = struct.Struct("<I")
@@ -111,15 +111,12 @@ def to_json(name: str, dtype: DType, values: np.ndarray) -> Any:
     """A flat list as orjson takes it, which writes NaN as null.
 
     Raises:
-        InvalidRequest: there is an infinity among the values.
+        NotInJson: there is an infinity among the values.
     """
     if dtype == "string":
         return values.ravel().tolist()
     if values.dtype.kind == "f" and np.isinf(values).any():
-        raise InvalidRequest(
-            f"The model answered with Infinity in `{name}`, which JSON cannot carry. "
-            "Ask for the output as bytes: `binary_data`."
-        )
+        raise not_in_json(name, "Infinity", np.isinf(values), "Ask for the output as bytes: `binary_data`.")
     return np.ascontiguousarray(values).reshape(-1)
 
 

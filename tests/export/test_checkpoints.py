@@ -81,7 +81,7 @@ def test_trainings_of_one_name_leave_each_other_alone(
     assert other.is_there()
     other.remove()
     assert checkpoint(tmp_path).is_there()
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("*.npz"))) == 1
 
 
 def test_the_most_alike_training_is_told(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ NUM_KILLS = int(os.environ.get("LAYERSERVE_TEST_KILLS", "4"))
 def test_export_killed_at_random_moments_leaves_only_whole_versions(digits: Path, tmp_path: Path) -> None:
     artifacts = shutil.copytree(digits, tmp_path / "artifacts")
     begin = time.monotonic()
+    (tmp_path / "tmp").mkdir()
     export(artifacts).wait()
     duration = time.monotonic() - begin
     moments = random.Random(0)
@@ -39,11 +41,31 @@ def test_export_killed_at_random_moments_leaves_only_whole_versions(digits: Path
     assert not list((artifacts / "digits").glob(".staging-*"))
 
 
-def export(artifacts: Path) -> subprocess.Popen[bytes]:
-    """A whole export with little training, in a process group of its own with its fresh process."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_export_that_is_told_to_end_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "tmp").mkdir()
+    process = export(tmp_path / "artifacts", stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert any(line.startswith(b"Trained ") for line in process.stdout)  # what follows is the proof
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
+    process.communicate()
+    assert process.returncode == 128 + number
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not (tmp_path / "artifacts" / "digits").exists()
+
+
+def export(artifacts: Path, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """A whole export with little training, in a process group of its own with its fresh process.
+
+    Its temporary files are beside the artifacts: what is killed leaves some.
+    """
     arguments = ["--epochs", "1", "--formats", "onnx", "--artifacts", str(artifacts)]
     command = [sys.executable, "-m", "export", "train", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0)
+    own = {**os.environ, "TMPDIR": str(artifacts.parent / "tmp")}
+    return subprocess.Popen(command, cwd=ROOT, env=own, stderr=subprocess.DEVNULL, stdout=stdout, process_group=0)
 
 
 def check_store(artifacts: Path) -> None:

@@ -28,7 +28,6 @@ from tests.service.processes import FAKE, ServerProcess
 pytestmark = pytest.mark.slow
 
 JSON = "application/json"
-# None of them turns a number that it takes into one that JSON cannot carry, which is a fault of the model.
 MODELS = {
     "demo": "echo-float32",
     "gaps": "gaps",  # several inputs, among them integers, strings and missing values
@@ -37,6 +36,7 @@ MODELS = {
     "spare": "echo-bool",  # is unloaded: what comes and goes by request
     "words": "words",
     "images": "images",
+    "roots": "roots",  # of negative numbers are none that JSON can carry
 }
 CHECKS = [
     status_code_conformance,
@@ -44,6 +44,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+CHECKS_OF_TOKENS = [check for check in CHECKS if check is not response_schema_conformance]
 FUZZ = settings(
     max_examples=examples(10),
     deadline=None,
@@ -91,9 +92,13 @@ def everything(document: dict[str, Any]) -> schemathesis.BaseSchema:
 
 @pytest.fixture(scope="module")
 def sound_rows(document: dict[str, Any]) -> schemathesis.BaseSchema:
-    """What our own protocol takes of each model as JSON, and nothing else. The lengths of `images` must agree."""
+    """What our own protocol takes as JSON, and nothing else, of each model that answers it all.
+
+    The lengths of `images` must agree.
+    """
     own = {path: item for path, item in document["paths"].items() if path.endswith("/predict") and "{" not in path}
-    narrow = copy.deepcopy({**document, "paths": {path: own[path] for path in own if "/images/" not in path}})
+    able = {path: own[path] for path in own if not {"images", "roots"} & set(path.split("/"))}
+    narrow = copy.deepcopy({**document, "paths": able})
     for item in narrow["paths"].values():
         item["post"]["parameters"] = []
         item["post"]["requestBody"]["content"] = {JSON: item["post"]["requestBody"]["content"][JSON]}
@@ -114,6 +119,16 @@ def of_what_there_is(case: schemathesis.Case) -> schemathesis.Case:
     return case
 
 
+def says_501(case: schemathesis.Case, response: schemathesis.Response) -> bool:
+    """Whether it asked for what the document says is not offered there."""
+    return response.status_code == 501 and "501" in case.operation.definition.raw["responses"]
+
+
+def has_tokens(response: schemathesis.Response) -> bool:
+    """Whether numbers are written as TensorFlow Serving writes NaN, which JSON Schema cannot describe."""
+    return "/v1/" in response.request.url and response.status_code == 200 and "NaN" in response.text
+
+
 def with_integers(value: Any) -> Any:
     """The same, but 65 where there is 65.0: to JSON Schema both are integers, to us and most parsers one is."""
     if isinstance(value, dict):
@@ -132,8 +147,9 @@ def test_every_answer_is_one_that_the_document_describes(
         @FUZZ
         @given(cases(operation, mode))
         def ask(case: schemathesis.Case) -> None:
-            response = of_what_there_is(case).call_and_validate(base_url=url, checks=CHECKS, timeout=30)
-            assert response.status_code < 500 or response.status_code == 501, response.text
+            response = of_what_there_is(case).call(base_url=url, timeout=30)
+            case.validate_response(response, checks=CHECKS_OF_TOKENS if has_tokens(response) else CHECKS)
+            assert response.status_code < 500 or says_501(case, response), response.text
 
         with subtests.test(operation.label):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,12 +28,29 @@ class Greet(Command):
         return 0
 
 
+class Leave(Command):
+    """Is told to end, in the middle of its work."""
+
+    def run(self) -> int:
+        """Leaves."""
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+
 class Program(BaseSettings):
     """Greets people."""
 
     model_config = program_config("python -m greeter")
 
     greet: CliSubCommand[Greet] = Field(description=Greet.__doc__)
+
+
+class Other(BaseSettings):
+    """Does not go on for long."""
+
+    model_config = program_config("python -m other")
+
+    leave: CliSubCommand[Leave] = Field(description=Leave.__doc__)
 
 
 def greet(*arguments: str) -> Greet:
@@ -188,6 +206,13 @@ def test_failure_is_one_line_without_a_traceback(
 ) -> None:
     assert guarded(failing_with(error), prog="program") == code
     assert capsys.readouterr().err == output
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(Other, ["leave"]) == 143
+    assert capsys.readouterr().err == "python -m other: ended by SIGTERM.\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_mistake_in_our_own_code_keeps_its_traceback() -> None:

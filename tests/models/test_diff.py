@@ -98,7 +98,7 @@ def test_changed_weights_are_told_by_layer_with_the_first_that_differs(save: Pub
 
 def test_configuration_and_metrics_are_told(save: Publish) -> None:
     told = sections(save(model(4), 0.5, epochs=1), save(model(5), 0.75, epochs=2))
-    assert "`config.layers[1].config.units` is 5 instead of 4" in told["Configuration"]
+    assert "`config.layers[1].config.units` of `hidden` is 5 instead of 4" in told["Configuration"]
     assert "`training.epochs` is 2 instead of 1" in told["Configuration"]
     assert told["Metrics"] == ["accuracy: 0.5000 -> 0.7500"]
     assert told["Weights"] == ["hidden: of other shapes", "norm: of other shapes", "class: of other shapes"]

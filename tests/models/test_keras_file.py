@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from models.keras_file import KerasFileError, ObjectReference, custom_objects_in, read_config
+from models.keras_file import (
+    KerasFileError,
+    ObjectReference,
+    config_differences,
+    custom_objects_in,
+    read_config,
+)
 
 CONFIG = {"module": "keras", "class_name": "Functional", "config": {"layers": []}, "registered_name": "Functional"}
 
@@ -198,3 +204,32 @@ def test_broken_compression_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(KerasFileError, match=r"^`model.keras` is not a whole .keras file: Error -3"):
         read_config(path)
+
+
+def layers(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "model", "layers": list(items)}
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "line"),
+    [
+        ({"name": "a"}, {"name": "b"}, "`c.name` is 'b' instead of 'a'"),
+        (
+            layers({"config": {"name": "norm", "axis": [1, 2]}}),
+            layers({"config": {"name": "norm", "axis": [1, 3]}}),
+            "`c.layers[0].config.axis[1]` of `norm` is 3 instead of 2",
+        ),
+        (
+            layers({"name": "block", "config": layers({"name": "inner", "n": 1})}),
+            layers({"name": "block", "config": layers({"name": "inner", "n": 2})}),
+            "`c.layers[0].config.layers[0].n` of `inner` is 2 instead of 1",
+        ),
+        (layers({"name": "old"}), layers({"name": "new"}), "`c.layers[0].name` of `old` is 'new' instead of 'old'"),
+        (layers({"config": {"n": 1}}), layers({"config": {"n": 2}}), "`c.layers[0].config.n` is 2 instead of 1"),
+        (layers({"name": 1}), layers({"name": 2}), "`c.layers[0].name` is 2 instead of 1"),
+        ({"n": [1, 2]}, {"n": [1]}, "`c.n` is [1] instead of [1, 2]"),
+    ],
+)
+def test_difference_is_told_with_its_place_and_layer(expected: Any, found: Any, line: str) -> None:
+    assert list(config_differences(expected, found, "c")) == [line]
+    assert list(config_differences(expected, expected, "c")) == []

@@ -144,6 +144,32 @@ def test_nothing_is_staged_under_a_bad_name(store: ArtifactStore, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def fail_to_publish(store: ArtifactStore, name: str) -> None:
+    with pytest.raises(RuntimeError, match="no room"), store.stage(name):
+        raise RuntimeError("no room")
+
+
+def test_export_that_fails_leaves_no_empty_folder(store: ArtifactStore) -> None:
+    fail_to_publish(store, "new")
+    assert list(store.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [[], [".training-5f0c9a2e.npz"], ["notes.txt"]])
+def test_export_that_fails_leaves_a_folder_that_was_there(store: ArtifactStore, content: list[str]) -> None:
+    folder = store.root / "new"
+    folder.mkdir(parents=True)
+    for name in content:
+        (folder / name).touch()
+    fail_to_publish(store, "new")
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", *content]
+
+
+def test_export_that_fails_leaves_what_others_have_put_into_its_folder(store: ArtifactStore) -> None:
+    with store.stage("new") as staging:
+        (staging.parent / ".training-5f0c9a2e.npz").touch()
+    assert sorted(path.name for path in (store.root / "new").iterdir()) == [".lock", ".training-5f0c9a2e.npz"]
+
+
 def test_highest_version_is_served_without_a_pin(store: ArtifactStore, publish_fake: Publish) -> None:
     publish_fake(store)
     publish_fake(store)

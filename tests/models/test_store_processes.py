@@ -84,6 +84,26 @@ def test_two_processes_publish_at_once_and_no_version_is_lost(store: ArtifactSto
         store.open("toy", version).verify_files()
 
 
+@pytest.mark.slow
+def test_folder_that_comes_and_goes_loses_no_export(store: ArtifactStore, artifact: Artifact) -> None:
+    script = """
+from contextlib import suppress
+print("ready", flush=True); input()
+for _ in range(300):
+    with suppress(KeyError), store.stage("new"): raise KeyError
+"""
+    processes = [start(script, store) for _ in range(3)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [(process.communicate()[0], process.returncode) for process in processes] == [("", 0)] * 3
+    assert not list(store.root.glob("new/.staging-*"))
+
+
 # Forks once for each file operation of a publication; each child kills itself (-9) at its one.
 KILL_AT_EACH_MOMENT = """
 import itertools, os, signal

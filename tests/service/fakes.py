@@ -74,6 +74,12 @@ def _fill(inputs: Tensors, factor: np.float32) -> Tensors:
     }
 
 
+def _root(inputs: Tensors, factor: np.float32) -> Tensors:
+    """Answers a negative number with NaN."""
+    with np.errstate(invalid="ignore"):
+        return {"y": np.sqrt(inputs["x"])}
+
+
 def _broken(inputs: Tensors, factor: np.float32) -> Tensors:
     """Answers the golden row, and fails in the way that the first value of another row asks for."""
     asked = inputs["x"][:, :1]
@@ -149,10 +155,23 @@ MODELS = {
         {"x": np.ones((1, 2), np.float32)},
         _broken,
     ),
+    "roots": FakeModel(
+        Signature(inputs=(spec("x", "float32", 2),), outputs=(spec("y", "float32", 2),)),
+        {"x": np.array([[1.0, 4.0]], np.float32)},
+        _root,
+    ),
     "half_plus_two": FakeModel(
         Signature(inputs=(spec("x", "float32"),), outputs=(spec("y", "float32"),)),
         {"x": np.array([1.0, 2.0], np.float32)},
         lambda inputs, factor: {"y": inputs["x"] * np.float32(0.5) + factor},
+    ),
+    "sums": FakeModel(
+        Signature(
+            inputs=(spec("words", "string", None), spec("picture", "float32", 2, 2)),
+            outputs=(spec("sum", "float32", 1),),
+        ),
+        {"words": np.array([["a", "b"]]), "picture": np.ones((1, 2, 2), np.float32)},
+        lambda inputs, factor: {"sum": inputs["picture"].sum(axis=(1, 2))[:, None]},
     ),
     "images": takes_and_gives("float32", None, 2, 1, rows=[[[[1.0], [2.0]]], [[[3.0], [4.0]]]]),
     "scalars": takes_and_gives("float32", rows=[1.5, -2.0]),

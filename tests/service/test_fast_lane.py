@@ -85,7 +85,7 @@ def refused() -> Iterator[tuple[str, bytes]]:
     for kind, rows, _ in table(test_native.test_value_of_another_type_is_refused_by_any_dtype):
         yield kind, f'{{"instances": {rows}}}'.encode()
     yield "wide", b'{"instances":[[1]]}'
-    yield "broken", b'{"instances":[[404,1]]}'
+    yield "roots", b'{"instances":[[4,1],[4,-1]]}'
 
 
 def answered() -> Iterator[tuple[str, bytes]]:

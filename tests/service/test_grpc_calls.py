@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,11 +22,14 @@ from tests.service.waiting import wait_until
 
 Serve = Callable[..., TestClient]
 
+LARGEST = 10_000
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
 
 @pytest.fixture
 def client(store: ArtifactStore, serve: Serve, grpc_port: int, caplog: pytest.LogCaptureFixture) -> TestClient:
     publish_fake(store, kind="broken")
-    client = serve(grpc_port=grpc_port, access_log=True)
+    client = serve(grpc_port=grpc_port, access_log=True, max_body_bytes=LARGEST)
     caplog.set_level(logging.INFO)
     caplog.clear()
     return client
@@ -73,6 +77,54 @@ def test_refused_calls_are_counted_by_the_status_that_http_would_have(client: Te
             stub.ModelInfer(asked)
     assert (counted(client, 400), counted(client, 500)) == (1, 1)
     assert counted(client, 404, model="", version="") == 1
+
+
+@pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip])
+def test_message_that_is_too_large_is_counted_and_logged(
+    client: TestClient, stub: Any, caplog: pytest.LogCaptureFixture, compression: grpc.Compression | None
+) -> None:
+    with pytest.raises(grpc.RpcError, match="larger than max"):
+        stub.ModelInfer(request(*[0] * LARGEST), compression=compression)
+    wait_until(lambda: counted(client, 413, model="", version="") == 1)
+    line = access_lines(caplog)[0]
+    assert line.startswith(f"gRPC '{INFER}' status=413 ")
+    assert line.endswith("error='There must be a message of at most 10000 bytes. Received: none, or more.'")
+    stub.ServerLive(messages.ServerLiveRequest())  # by when whatever the call left has been logged
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+def test_message_that_is_too_large_for_a_method_that_infers_nothing_is_not_counted(
+    client: TestClient, stub: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(grpc.RpcError, match="larger than max"):
+        stub.ModelMetadata(messages.ModelMetadataRequest(name="x" * LARGEST))
+    wait_until(lambda: len(access_lines(caplog)) == 1)
+    assert not [name for name, _ in samples(client) if name == "layerserve_requests_total"]
+
+
+def test_call_without_a_message_is_refused(client: TestClient, channel: grpc.Channel) -> None:
+    with pytest.raises(grpc.RpcError, match="There must be a message of at most 10000 bytes") as refused:
+        channel.stream_unary(INFER)(iter([]))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert counted(client, 413, model="", version="") == 1
+
+
+def test_time_that_is_over_before_the_message_has_come_is_no_large_message(
+    client: TestClient, channel: grpc.Channel
+) -> None:
+    never: queue.Queue[bytes | None] = queue.Queue()
+    with pytest.raises(grpc.RpcError) as refused:
+        channel.stream_unary(INFER)(iter(never.get, None), timeout=0.2)
+    never.put(None)
+    assert refused.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    wait_until(lambda: counted(client, 504, model="", version="") == 1)
+
+
+def test_bytes_that_are_no_message_are_the_callers_mistake(client: TestClient, channel: grpc.Channel) -> None:
+    with pytest.raises(grpc.RpcError, match="not of the type that the method takes") as refused:
+        channel.unary_unary(INFER)(b"\xff")
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert counted(client, 400, model="", version="") == 1
 
 
 def test_each_request_of_a_stream_is_counted(client: TestClient, stub: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import queue
 import signal
 import socket
@@ -19,8 +20,10 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 import service.settings
 from models.store import ArtifactStore
+from service.app import create_app
+from service.server import Server, listen
 from service.settings import Settings
-from tests.service.fakes import publish_fake
+from tests.service.fakes import FakeRuntimes, publish_fake
 from tests.service.processes import FAKE, REAL, ServerProcess, command, environment
 from tests.service.waiting import wait_until
 
@@ -119,6 +122,18 @@ def test_port_that_is_taken_is_one_line_and_exit_1(store: ArtifactStore, flags: 
         )
     reason = f"Cannot listen on 127.0.0.1 port {port}: Address already in use. Choose another: --grpc-port 9001."
     assert (done.stderr, done.returncode) == (f"python -m service: {reason}\n", 1)
+
+
+def test_port_that_is_taken_meanwhile_is_one_line(store: ArtifactStore, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = Settings(artifacts=store.root, port=0, grpc_port=port)
+        server = Server(create_app(settings, load_runtime=FakeRuntimes().load), settings)
+        with listen(settings) as listener, pytest.raises(SystemExit):
+            server.run(sockets=[listener])
+    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    reason = f"Cannot listen on 127.0.0.1:{port} for gRPC. Choose another: --grpc-port 9001."
+    assert errors == [reason, "Application startup failed. Exiting."]
 
 
 @slow

@@ -18,7 +18,8 @@ from tests.service.waiting import wait_until
 Serve = Callable[..., TestClient]
 Document = dict[str, Any]
 
-KINDS = ["alike", "classify", "counts", "gaps", "ids", "image_bytes", "images", "words", "echo-float16"]
+KINDS = ["alike", "classify", "counts", "gaps", "ids", "image_bytes", "images", "sums", "words", "echo-float16"]
+SCORES = {"classify", "counts", "ids", "sums"}
 
 
 def document_of(client: TestClient) -> Document:
@@ -37,7 +38,7 @@ def bodies(document: Document, path: str) -> tuple[Document, Document]:
 
 def typed(document: Document) -> list[str]:
     """The paths of loaded models, without that of the default one."""
-    verbs = ("/predict", ":predict", "/infer")
+    verbs = ("/predict", ":predict", ":classify", ":regress", "/infer")
     return [path for path in document["paths"] if path.endswith(verbs) and "{" not in path and path != "/predict"]
 
 
@@ -67,6 +68,9 @@ def test_each_loaded_model_has_its_paths_in_every_protocol(all_kinds: TestClient
     expected |= {f"/v2/models/{kind}{which}/infer" for kind, which in places}
     # TensorFlow Serving's JSON has no half precision.
     expected |= {f"/v1/models/{kind}{which}:predict" for kind, which in places if kind != "echo-float16"}
+    # What has scores, and what has a number a row.
+    expected |= {f"/v1/models/{kind}{which}:classify" for kind, which in places if kind in SCORES}
+    expected |= {f"/v1/models/{kind}{which}:regress" for kind, which in places if kind in {"ids", "sums"}}
     assert set(typed(document_of(all_kinds))) == expected
 
 
@@ -139,6 +143,39 @@ def test_document_allows_what_is_answered_and_nothing_else(
             fits,
             200 if fits else 400,
         )
+
+
+@pytest.mark.parametrize(
+    ("kind", "document", "fits"),
+    [
+        ("counts", {"examples": [{"x": [1, 2]}]}, True),
+        ("counts", {"examples": [{"x": [1, 2]}, {}], "context": {"x": [3, 4]}}, True),
+        ("counts", {"examples": [{"x": [1, 2], "y": 3}], "signature_name": "serving_default"}, True),
+        ("counts", {"examples": [{"x": [1, 2, 3]}]}, False),
+        ("counts", {"examples": [{"x": 1}]}, False),
+        ("counts", {"examples": [{"x": [1, 2**31]}]}, False),
+        ("counts", {"examples": [[1, 2]]}, False),
+        ("counts", {"examples": []}, False),
+        ("counts", {"context": {"x": [1, 2]}}, False),
+        ("ids", {"examples": [{"x": 1}, {"x": [2]}]}, True),
+        ("ids", {"examples": [{"x": [1, 2]}]}, False),
+        ("sums", {"examples": [{"words": ["a", {"b64": "Yg=="}], "picture": [1, 2, 3, 4]}]}, True),
+        ("sums", {"examples": [{"words": "a", "picture": [[1, 2], [3, 4]]}]}, True),
+        ("sums", {"examples": [{"words": [], "picture": [[1, 2], [3, 4]]}]}, True),
+        ("sums", {"examples": [{"words": ["a"], "picture": [[1, 2, 3, 4]]}]}, False),
+        ("sums", {"examples": [{"words": ["a"], "picture": 1}]}, False),
+    ],
+)
+def test_document_allows_the_examples_that_are_answered(
+    store: ArtifactStore, serve: Serve, kind: str, document: dict[str, Any], fits: bool
+) -> None:
+    publish_fake(store, kind, kind)
+    client = serve()
+    path = f"/v1/models/{kind}:classify"
+    request, response = bodies(document_of(client), path)
+    answer = client.post(path, json=document)
+    assert (validator_for(request).is_valid(document), answer.status_code) == (fits, 200 if fits else 400)
+    assert not fits or validator_for(response).is_valid(answer.json())
 
 
 def test_labels_are_described_where_the_model_has_some(all_kinds: TestClient) -> None:
@@ -214,6 +251,7 @@ def test_document_is_made_anew_only_when_something_has_changed(store: ArtifactSt
     assert first is second
     assert openapi()["paths"].keys() - first["paths"].keys() == {
         "/models/demo/labels/stable/predict",
+        "/v1/models/demo/labels/stable:classify",
         "/v1/models/demo/labels/stable:predict",
     }
 

@@ -171,12 +171,12 @@ class Operator(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """In the end all are closed, once, those with requests in flight after the last of these."""
+        shutil.rmtree(self.folder)  # first, since what follows may fail
         self.repository.close()
         for model in self.in_flight:
             assert answer(model) == model.version
             model.release()
         assert [runtime.times_closed for runtime in self.runtimes.loaded] == [1] * len(self.runtimes.loaded)
-        shutil.rmtree(self.folder)
 
 
 def answer(model: LoadedModel) -> float:

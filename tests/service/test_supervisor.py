@@ -178,11 +178,23 @@ def test_sighup_reaches_every_worker(store: ArtifactStore, start: Servers) -> No
 
 
 @slow
-def test_workers_end_when_the_process_above_them_is_killed(start: Servers) -> None:
-    server = start("--workers", "2")
+def test_workers_end_when_the_process_above_them_is_killed_and_leave_nothing(start: Servers, tmp_path: Path) -> None:
+    server = start("--workers", "2", TMPDIR=str(tmp_path))
     workers = wait_for_workers(server)
+    assert len(list(tmp_path.glob("layerserve-*/*.json"))) == 3
     server.send(signal.SIGKILL)
     wait_until(lambda: not any(map(is_alive, workers)))
+    assert not list(tmp_path.glob("layerserve-*"))
+
+
+@slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_service_that_is_told_to_end_leaves_nothing(start: Servers, tmp_path: Path, number: signal.Signals) -> None:
+    server = start("--workers", "2", TMPDIR=str(tmp_path))
+    wait_for_workers(server)
+    server.send(number)
+    assert server.exit_code() == 0
+    assert not list(tmp_path.glob("layerserve-*"))
 
 
 @slow

@@ -367,11 +367,16 @@ def test_runtime_that_raises_is_500_in_our_words(client_of: Callable[[str], Test
     assert response.json() == {"error": "The service failed on this request. Its log says why."}
 
 
-def test_model_that_answers_nan_is_500_and_named(client_of: Callable[[str], TestClient]) -> None:
+def test_answer_that_json_cannot_carry_is_422_and_names_the_forms_that_can(
+    client_of: Callable[[str], TestClient],
+) -> None:
     client = client_of("broken")
-    response = client.post("/predict", json={"instances": [[404, 1]]})
-    assert response.status_code == 500
-    assert response.json() == {"error": "The model answered with NaN or Infinity in `y`, which JSON cannot carry."}
+    response = client.post("/predict", json={"instances": [[404, 1], [1, 1], [404, 2]]})
+    assert response.status_code == 422
+    assert response.json() == {
+        "error": "Output `y` holds NaN or Infinity in 2 of 3 rows, which JSON cannot carry. "
+        "Ask for another form: `Accept: application/x-npy`, or that of Arrow or MessagePack."
+    }
     assert client.post("/predict", json={"instances": [[1, 1]]}).json()["predictions"] == [[2.0, 2.0]]
 
 

@@ -285,7 +285,9 @@ def test_nan_is_null_in_json_and_infinity_must_be_asked_for_in_bytes(client_of: 
     body, headers = binary_body({"x": values})
     assert client.post(INFER, content=body, headers=headers).json()["outputs"][0]["data"] == [None, 1.0]
     body, headers = binary_body({"x": values * np.inf})
-    assert "Ask for the output as bytes" in error(client.post(INFER, content=body, headers=headers))
+    assert error(client.post(INFER, content=body, headers=headers), 422) == (
+        "Output `y` holds Infinity in 1 of 2 rows, which JSON cannot carry. Ask for the output as bytes: `binary_data`."
+    )
 
 
 def test_statistics_count_rows_runs_and_failures(client: TestClient) -> None:

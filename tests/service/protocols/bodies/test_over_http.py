@@ -74,10 +74,12 @@ def test_answer_has_the_form_that_is_accepted(client: TestClient, media_type: st
     assert read(media_type, response.content) == (ROWS * 2).tolist()
 
 
-def test_answer_in_another_form_carries_what_is_not_finite(client: TestClient) -> None:
-    headers = {"content-type": "application/x-npy", "accept": "application/x-npy"}
-    response = client.post("/predict", content=npy(np.array([[np.nan, np.inf]], np.float32)), headers=headers)
-    np.testing.assert_array_equal(np.load(io.BytesIO(response.content)), [[np.nan, np.inf]])
+@pytest.mark.parametrize("media_type", BODIES)
+def test_answer_in_another_form_carries_what_json_cannot(client: TestClient, media_type: str) -> None:
+    body, headers = npy(np.array([[np.nan, -np.inf]], np.float32)), {"content-type": "application/x-npy"}
+    assert client.post("/predict", content=body, headers=headers).status_code == 422
+    response = client.post("/predict", content=body, headers={**headers, "accept": media_type})
+    np.testing.assert_array_equal(np.reshape(read(media_type, response.content), (1, 2)), [[np.nan, -np.inf]])
 
 
 def test_table_in_and_table_out_with_several_columns(store: ArtifactStore, serve: Serve) -> None:
