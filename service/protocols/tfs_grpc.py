@@ -27,7 +27,7 @@ from models.manifest import Signature, Tensors
 from service.engine import Engine
 from service.errors import InvalidRequest, NotFound
 from service.exchange import Exchange
-from service.inference import InferenceRequest, InferenceResponse
+from service.inference import InferenceRequest, InferenceResponse, row_count
 from service.protocols.tfs_decode import SIGNATURE_NAME, Document, check_signature_name, decode_examples
 from service.protocols.tfs_encode import check_output, labels_of
 from service.protocols.tfs_messages import array_of, features_of, proto_of
@@ -142,7 +142,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
         self, target: Target, inputs: Tensors, timeout: float | None, exchange: Exchange
     ) -> InferenceResponse:
         exchange.decode = perf_counter() - exchange.received
-        exchange.rows = max((len(values) for values in inputs.values() if values.ndim), default=0)
+        exchange.rows = row_count(inputs)
         try:
             response = await self._engine.infer(InferenceRequest(inputs, target.name, target.version, timeout))
         except NotFound as error:

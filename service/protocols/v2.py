@@ -12,7 +12,7 @@ from models.manifest import Tensors
 from service.engine import Engine
 from service.errors import InvalidRequest, NotReady
 from service.exchange import Exchange
-from service.inference import InferenceRequest
+from service.inference import InferenceRequest, row_count
 from service.metadata import ModelMetadata
 from service.protocols import v2_models, v2_schema
 from service.protocols.application import EngineOf
@@ -165,7 +165,7 @@ async def _infer(
     choices = check_outputs(metadata.signature, message)
     timeout = shortest(message.timeout, timeout_seconds(request.headers.get(TIMEOUT_HEADER)))
     exchange.decode = time.perf_counter() - exchange.received
-    exchange.rows = len(next(iter(inputs.values()), ()))
+    exchange.rows = row_count(inputs)
     asked = InferenceRequest(inputs, metadata.name, which.version, timeout, which.label)
     with ends_with_caller(request):
         response = await infer(engine, metadata, asked)

@@ -16,7 +16,7 @@ from service.engine import Engine
 from service.errors import UNFORESEEN, InvalidRequest, NotAllowed, NotFound, NotReady, NotSupported, ServiceError
 from service.exchange import Exchange
 from service.grpc_calls import Calls
-from service.inference import InferenceRequest
+from service.inference import InferenceRequest, row_count
 from service.metadata import ModelMetadata as Metadata  # a method has its name
 from service.protocols import v2_models
 from service.protocols.v2_infer import (
@@ -184,7 +184,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
             message, inputs = _decode(metadata, request)
         choices = check_outputs(metadata.signature, message)
         exchange.decode = time.perf_counter() - exchange.received
-        exchange.rows = len(next(iter(inputs.values()), ()))
+        exchange.rows = row_count(inputs)
         timeout = shortest(message.timeout, remaining)
         asked = InferenceRequest(inputs, metadata.name, which.version, timeout, which.label)
         response = await infer(self._engine, metadata, asked)

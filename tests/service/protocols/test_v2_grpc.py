@@ -250,6 +250,7 @@ def shared() -> Any:
         (request(model_version="x"), "NOT_FOUND", "`scale` has no label `x`. Labels: none."),
         (request(ROWS.astype(np.float64)), "INVALID_ARGUMENT", "Input `x` must be FP32. Received: FP64."),
         (request(ROWS[:, :1]), "INVALID_ARGUMENT", "Input `x` must have shape (rows, 2)."),
+        (request(ROWS[0, 0]), "INVALID_ARGUMENT", "Input `x` must have shape (rows, 2). Received: shape ()."),
         (both(ROWS), "INVALID_ARGUMENT", "Input 'x' must be in `contents` or raw, not both."),
         (with_raw(b"", b""), "INVALID_ARGUMENT", "`raw_input_contents` must hold all 1 inputs or none. Received: 2."),
         (with_raw(b"123"), "INVALID_ARGUMENT", "Input `x` of shape [2, 2] must have 16 bytes. Received: 3."),
