@@ -141,6 +141,16 @@ def test_body_of_any_media_type_is_read(client: TestClient) -> None:
     assert response.status_code == 200
 
 
+def test_null_is_as_if_it_were_not_there(client: TestClient) -> None:
+    unset = {"id": None, "parameters": None, "outputs": None}  # as MLServer's own classes write what is not set
+    inputs = [{**as_json("x", ROWS), "parameters": None}]
+    assert answer(client, {"inputs": inputs, **unset}) == answer(client)
+    body, headers = binary_body({"x": ROWS}, outputs=None)
+    body = body.replace(b'"parameters"', b'"data": null, "parameters"')
+    headers[HEADER] = str(int(headers[HEADER]) + len(b'"data": null, '))
+    assert arrays(client.post(INFER, content=body, headers=headers))["y"].tolist() == (ROWS * 2).tolist()
+
+
 def test_outputs_come_as_they_were_asked_for(client_of: Callable[..., TestClient]) -> None:
     inputs = [as_json("city", np.array(["Oslo"])), as_json("amounts", ROWS[:1])]
     client = client_of("combine")
