@@ -37,6 +37,7 @@ _LARGE_BYTES = 256 * 2**10
 _PROTOCOL = "v2-grpc"
 
 SERVICE: str = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+_IS_LAST = "triton_final_response"
 _STREAM = f"/{SERVICE}/ModelStreamInfer"
 
 
@@ -147,11 +148,13 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
             try:
                 with self._calls.seen(_STREAM, context) as exchange:
                     answer = await self._answer(request, context.time_remaining(), exchange)
-                yield messages.ModelStreamInferResponse(infer_response=answer)
+                message = ""
             except Exception as error:
+                answer = messages.ModelInferResponse(model_name=request.model_name, id=request.id)
                 message = str(error) if isinstance(error, ServiceError) else UNFORESEEN
-                failed = messages.ModelInferResponse(model_name=request.model_name, id=request.id)
-                yield messages.ModelStreamInferResponse(error_message=message, infer_response=failed)
+            # Triton's models may answer a request several times, so its clients wait for the answer that says this.
+            answer.parameters[_IS_LAST].bool_param = True
+            yield messages.ModelStreamInferResponse(error_message=message, infer_response=answer)
 
     async def _not_offered(self, request: Any, context: Any) -> Any:
         raise NotSupported("Shared memory, tracing and logging are not set by request here.")

@@ -84,12 +84,14 @@ def test_streaming(client: triton.InferenceServerClient) -> None:
     answers: queue.Queue[Any] = queue.Queue()
     client.start_stream(callback=lambda result, error: answers.put((result, error)))
     for factor in range(3):
-        client.async_stream_infer("scale", [tensor("x", ROWS * factor)], request_id=str(factor))
+        inputs = [tensor("x", ROWS * factor)]
+        client.async_stream_infer("scale", inputs, request_id=str(factor), enable_empty_final_response=True)
     client.async_stream_infer("scale", [tensor("x", ROWS.astype(np.int32))])
     for factor in range(3):
         result, error = answers.get(timeout=30)
         np.testing.assert_array_equal(result.as_numpy("y"), ROWS * factor * 2)
         assert (error, result.get_response().id) == (None, str(factor))
+        assert result.get_response().parameters["triton_final_response"].bool_param
     assert "Input `x` must be FP32" in str(answers.get(timeout=30)[1])
     client.stop_stream()
 

@@ -329,6 +329,8 @@ def test_stream_answers_in_order_and_errors_do_not_end_it(stub: Any) -> None:
     assert (first.infer_response.id, array(first.infer_response).tolist()) == ("1", [[2, 4], [6, 8]])
     assert (second.infer_response.id, second.error_message) == ("2", "Input `x` must be FP32. Received: INT32.")
     assert (third.infer_response.id, third.error_message) == ("3", "")
+    for answer in (first, second, third):
+        assert answer.infer_response.parameters["triton_final_response"].bool_param
 
 
 def test_failing_model_does_not_end_a_stream_nor_tell_why(stub: Any) -> None:
