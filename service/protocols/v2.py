@@ -188,10 +188,10 @@ def _is_slow(metadata: ModelMetadata, body: Body) -> bool:
 
 def _decode(metadata: ModelMetadata, body: Body) -> tuple[InferMessage, Tensors]:
     if body.is_raw:
-        tensor = raw_input(metadata, len(body.tensors))
+        tensor = raw_input(metadata, body.tensors)
         message = InferMessage(None, [tensor], None, is_binary=True, timeout=None)
-    else:
-        message = parse_message(read_json(body.json))
+        return message, decode_inputs(metadata.signature, [tensor], [body.tensors])
+    message = parse_message(read_json(body.json))
     pieces = split_binary(message.inputs, body.tensors)
     return message, decode_inputs(metadata.signature, message.inputs, pieces)
 

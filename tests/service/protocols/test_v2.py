@@ -193,12 +193,19 @@ def test_raw_body_tells_the_one_free_size(client_of: Callable[..., TestClient]) 
     assert arrays(response)["y"].shape == (1, 3, 2, 1)
 
 
+@pytest.mark.parametrize("text", ["", "Łódź", "\0\0\0\4four"])
+def test_raw_body_is_one_string_without_its_length(client_of: Callable[..., TestClient], text: str) -> None:
+    response = client_of("scalar-string").post(INFER, content=text.encode(), headers={HEADER: "0"})
+    assert arrays(response)["y"].tolist() == [text]
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
         ("combine", "A raw body needs a model of one input with at most one free size."),
         ("cube-int8", "A raw body needs a model of one input with at most one free size."),
-        ("words", "A raw body cannot hold strings."),
+        ("words", "A raw body is one string, and the model takes others a row."),
+        ("scalar-string", "Input `x` must hold strings in UTF-8."),
         ("wide", "Input `x` of shape [1, 500] must have 2000 bytes. Received: 8."),
         ("images", "Input `x` of shape [1, 0, 2, 1] must have 0 bytes. Received: 7."),
     ],
@@ -206,7 +213,7 @@ def test_raw_body_tells_the_one_free_size(client_of: Callable[..., TestClient]) 
 def test_raw_body_that_tells_no_tensor_is_refused(
     client_of: Callable[..., TestClient], kind: str, message: str
 ) -> None:
-    content = b"1234567" if kind == "images" else b"12345678"
+    content = {"images": b"1234567", "scalar-string": b"\xff"}.get(kind, b"12345678")
     assert error(client_of(kind).post(INFER, content=content, headers={HEADER: "0"})).startswith(message)
 
 
