@@ -30,11 +30,13 @@ from service.exchange import Exchange
 from service.inference import InferenceRequest, InferenceResponse, row_count
 from service.protocols.tfs_decode import SIGNATURE_NAME, Document, check_signature_name, decode_examples
 from service.protocols.tfs_encode import check_output, labels_of
+from service.protocols.tfs_faults import inputs_fault, outputs_fault
 from service.protocols.tfs_messages import array_of, features_of, proto_of
 from service.protocols.tfs_target import Target, metadata_of, statuses_of
 
 _PROTOCOL = "tfs-grpc"
 _LARGE_BYTES = 256 * 2**10
+_LONGEST_NAME = 200
 _METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
 
 
@@ -64,9 +66,8 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
         target = _target(request.model_spec).resolved(self._engine)
         signature = self._signature(target, exchange)
         names = [spec.name for spec in signature.outputs]
-        unknown = sorted(set(request.output_filter) - set(names))
-        if unknown:
-            raise InvalidRequest(f"output tensor alias not found in signature: {unknown[0]} Outputs are: {names}.")
+        if fault := outputs_fault(request.output_filter, names):
+            raise InvalidRequest(fault)
         inputs = await _decoded(request, _arrays, request.inputs, signature, self._limit)
         response = await self._infer(target, inputs, context.time_remaining(), exchange)
         began = perf_counter()
@@ -111,8 +112,10 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:
         """The signature."""
-        if list(request.metadata_field) != ["signature_def"]:
-            raise InvalidRequest(f"Metadata field {list(request.metadata_field)} is not supported. Ask: signature_def.")
+        if not request.metadata_field:
+            raise InvalidRequest("GetModelMetadataRequest must specify at least one metadata_field")
+        if other := set(request.metadata_field) - {"signature_def"}:
+            raise InvalidRequest(f"Metadata field {min(other)[:_LONGEST_NAME]} is not supported")
         target = _target(request.model_spec).resolved(self._engine)
         document = metadata_of(self._engine, target)
         answer = get_model_metadata_pb2.GetModelMetadataResponse()
@@ -188,8 +191,8 @@ async def _decoded(message: Any, decode: Callable[..., Tensors], *given: Any) ->
 def _arrays(protos: Any, signature: Signature, limit: int) -> Tensors:
     """The arrays of TensorProtos by the names of the inputs."""
     specs = {spec.name: spec for spec in signature.inputs}
-    if set(protos) != specs.keys():
-        raise InvalidRequest(f"input keys must be {sorted(specs)}. Received: {sorted(protos)}.")
+    if fault := inputs_fault(protos, specs):
+        raise InvalidRequest(fault)
     return {name: array_of(specs[name], proto, limit) for name, proto in protos.items()}
 
 
