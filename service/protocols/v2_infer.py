@@ -88,10 +88,10 @@ def decode_inputs(signature: Signature, tensors: Sequence[InputTensor], pieces: 
         if spec is None:
             raise InvalidRequest(f"There is no input {describe(tensor.name)}. The inputs are {_listed(list(specs))}.")
         check_datatype(spec, tensor)
-        if tensor.data is None:
-            inputs[tensor.name] = from_bytes(spec, tensor, next(remaining))
-        else:
-            inputs[tensor.name] = from_json(spec, tensor)
+        is_raw = tensor.data is None
+        values = from_bytes(spec, tensor, next(remaining)) if is_raw else from_json(spec, tensor)
+        # As MLServer's codecs and Triton's configurations have a single value a row.
+        inputs[tensor.name] = values[:, 0] if len(spec.shape) == 1 and tensor.shape[1:] == (1,) else values
     return inputs
 
 

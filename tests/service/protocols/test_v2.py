@@ -131,6 +131,18 @@ def test_nested_data_is_answered_like_flat(client: TestClient) -> None:
     assert answer(client, {"inputs": [tensor("x", ROWS, data=ROWS.tolist())]}) == answer(client)
 
 
+def test_single_value_a_row_may_have_an_axis_of_its_own(client_of: Callable[..., TestClient]) -> None:
+    inputs = {"amounts": ROWS, "city": np.array([["Oslo"], ["Łódź"]])}
+    body, headers = binary_body(inputs)
+    client = client_of("combine")
+    nested = [as_json("amounts", ROWS), tensor("city", inputs["city"], data=[["Oslo"], ["Łódź"]])]
+    for response in (client.post(INFER, content=body, headers=headers), client.post(INFER, json={"inputs": nested})):
+        assert arrays(response)["greeting"].tolist() == ["to Oslo", "to Łódź"]
+    assert "must have shape (rows,)" in error(
+        client.post(INFER, json={"inputs": [nested[0], as_json("city", np.array([["a", "b"], ["c", "d"]]))]})
+    )
+
+
 @pytest.mark.parametrize("identity", ["7", "", "Łódź \0"])
 def test_id_is_echoed(client: TestClient, identity: str) -> None:
     assert answer(client, {"id": identity, **REQUEST})["id"] == identity
@@ -142,7 +154,7 @@ def test_body_of_any_media_type_is_read(client: TestClient) -> None:
 
 
 def test_null_is_as_if_it_were_not_there(client: TestClient) -> None:
-    unset = {"id": None, "parameters": None, "outputs": None}  # as MLServer's own classes write what is not set
+    unset = {"id": None, "parameters": None, "outputs": None}  # as many serializers write what is not set
     inputs = [{**as_json("x", ROWS), "parameters": None}]
     assert answer(client, {"inputs": inputs, **unset}) == answer(client)
     body, headers = binary_body({"x": ROWS}, outputs=None)
