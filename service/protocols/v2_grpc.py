@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2, service_pb2_grpc
 from tritonclient.grpc import service_pb2 as messages
 
@@ -144,17 +146,23 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelStreamInfer(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         """Asks a model, once for each request of a stream, and answers in their order; errors end no stream."""
-        async for request in request_iterator:
-            try:
-                with self._calls.seen(_STREAM, context) as exchange:
-                    answer = await self._answer(request, context.time_remaining(), exchange)
-                message = ""
-            except Exception as error:
-                answer = messages.ModelInferResponse(model_name=request.model_name, id=request.id)
-                message = str(error) if isinstance(error, ServiceError) else UNFORESEEN
-            # Triton's models may answer a request several times, so its clients wait for the answer that says this.
-            answer.parameters[_IS_LAST].bool_param = True
-            yield messages.ModelStreamInferResponse(error_message=message, infer_response=answer)
+        try:
+            async for request in request_iterator:
+                yield await self._answer_in_stream(request, context)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "A message of the stream is no ModelInferRequest.")
+
+    async def _answer_in_stream(self, request: Any, context: Any) -> Any:
+        message = ""
+        try:
+            with self._calls.seen(_STREAM, context) as exchange:
+                answer = await self._answer(request, context.time_remaining(), exchange)
+        except Exception as error:
+            answer = messages.ModelInferResponse(model_name=request.model_name, id=request.id)
+            message = str(error) if isinstance(error, ServiceError) else UNFORESEEN
+        # Triton's models may answer a request several times, so its clients wait for the answer that says this.
+        answer.parameters[_IS_LAST].bool_param = True
+        return messages.ModelStreamInferResponse(error_message=message, infer_response=answer)
 
     async def _not_offered(self, request: Any, context: Any) -> Any:
         raise NotSupported("Shared memory, tracing and logging are not set by request here.")

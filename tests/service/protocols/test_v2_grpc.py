@@ -353,6 +353,15 @@ def test_stream_answers_in_order_and_errors_do_not_end_it(stub: Any) -> None:
         assert answer.infer_response.parameters["triton_final_response"].bool_param
 
 
+def test_stream_ends_with_what_is_no_request(channel: grpc.Channel) -> None:
+    stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    answers = stream(iter([request().SerializeToString(), b"\xff\xff"]))
+    first = messages.ModelStreamInferResponse.FromString(next(answers))
+    assert array(first.infer_response).tolist() == [[2, 4], [6, 8]]
+    reason = "A message of the stream is no ModelInferRequest."
+    assert failure(lambda: next(answers)) == ("INVALID_ARGUMENT", reason)
+
+
 def test_failing_model_does_not_end_a_stream_nor_tell_why(stub: Any) -> None:
     asked = [request(np.array([[500, 0]], np.float32), "broken"), request(ROWS)]
     first, second = stub.ModelStreamInfer(iter(asked))
