@@ -110,6 +110,14 @@ def outputs_fault(asked: Sequence[str], known: Iterable[str]) -> str | None:
     return None
 
 
+def metadata_fault(fields: Sequence[str]) -> str | None:
+    """What is wrong with the fields of a model's metadata that are asked for over gRPC; there is but one."""
+    if not fields:
+        return "GetModelMetadataRequest must specify at least one metadata_field"
+    other = next((field for field in fields if field != "signature_def"), None)
+    return None if other is None else f"Metadata field {other[:_LONGEST_TEXT]} is not supported"
+
+
 def is_lossy(value: float, spec: TensorSpec) -> bool:
     """Whether a number has no place in a float input: an integer between two floats, or what is beyond the largest."""
     with np.errstate(over="ignore"):

@@ -30,13 +30,12 @@ from service.exchange import Exchange
 from service.inference import InferenceRequest, InferenceResponse, row_count
 from service.protocols.tfs_decode import SIGNATURE_NAME, Document, check_signature_name, decode_examples
 from service.protocols.tfs_encode import check_output, labels_of
-from service.protocols.tfs_faults import inputs_fault, outputs_fault
+from service.protocols.tfs_faults import inputs_fault, metadata_fault, outputs_fault
 from service.protocols.tfs_messages import array_of, features_of, proto_of
 from service.protocols.tfs_target import Target, metadata_of, statuses_of
 
 _PROTOCOL = "tfs-grpc"
 _LARGE_BYTES = 256 * 2**10
-_LONGEST_NAME = 200
 _METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
 
 
@@ -112,10 +111,8 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:
         """The signature."""
-        if not request.metadata_field:
-            raise InvalidRequest("GetModelMetadataRequest must specify at least one metadata_field")
-        if other := set(request.metadata_field) - {"signature_def"}:
-            raise InvalidRequest(f"Metadata field {min(other)[:_LONGEST_NAME]} is not supported")
+        if fault := metadata_fault(request.metadata_field):
+            raise InvalidRequest(fault)
         target = _target(request.model_spec).resolved(self._engine)
         document = metadata_of(self._engine, target)
         answer = get_model_metadata_pb2.GetModelMetadataResponse()
