@@ -17,8 +17,10 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_service_pb2,
     model_service_pb2_grpc,
     predict_pb2,
+    prediction_service_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
@@ -48,9 +50,12 @@ def services(engine: Engine, limit: int) -> dict[str, Callable[[Any], None]]:
     """
     add_prediction = prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server
     add_models = model_service_pb2_grpc.add_ModelServiceServicer_to_server
+    # Asked by their descriptors, which reflection tells of: the stubs alone do not load them.
+    prediction = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"]
+    models = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
     return {
-        "tensorflow.serving.PredictionService": partial(add_prediction, _Prediction(engine, limit)),
-        "tensorflow.serving.ModelService": partial(add_models, _Models(engine)),
+        prediction.full_name: partial(add_prediction, _Prediction(engine, limit)),
+        models.full_name: partial(add_models, _Models(engine)),
     }
 
 

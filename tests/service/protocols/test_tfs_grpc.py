@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from starlette.testclient import TestClient
 
 from models.store import ArtifactStore
@@ -268,6 +269,14 @@ def test_shapes_that_lie_are_refused(stub: Any, sizes: list[int], values: list[f
 def test_failure_of_the_model_is_internal_and_tells_nothing(stub: Any) -> None:
     code, details = refused(lambda: stub.Predict(predict_request("broken", x=np.full((1, 2), 500, np.float32))))
     assert (code, details) == (grpc.StatusCode.INTERNAL, "The service failed on this request. Its log says why.")
+
+
+@pytest.mark.parametrize("name", ["PredictionService", "ModelService"])
+def test_reflection_describes_the_services(channel: grpc.Channel, name: str) -> None:
+    reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+    asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"tensorflow.serving.{name}")
+    (answer,) = reflection.ServerReflectionInfo(iter([asked]))
+    assert answer.file_descriptor_response.file_descriptor_proto, answer.error_response
 
 
 def test_configuration_is_not_to_be_reloaded(channel: grpc.Channel) -> None:

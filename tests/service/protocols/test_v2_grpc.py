@@ -386,3 +386,7 @@ def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
     answer = next(stub.ServerReflectionInfo(iter([asked])))
     names = [item.name for item in answer.list_services_response.service]
     assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= set(names)
+    for name in ("inference.GRPCInferenceService", "grpc.health.v1.Health"):
+        asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+        (answer,) = stub.ServerReflectionInfo(iter([asked]))
+        assert answer.file_descriptor_response.file_descriptor_proto
