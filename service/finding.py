@@ -8,6 +8,9 @@ from service.errors import NotFound, NotReady, ServiceError
 from service.repository import ModelRepository
 from service.versions import LoadedModel, State
 
+# An error over gRPC is in metadata, of which clients take 8 KiB.
+_LONGEST_NAME, _LONGEST_LIST = 100, 1000
+
 
 def find(
     repository: ModelRepository, name: str, version: int | None, label: str | None, *, has_looked: bool
@@ -42,7 +45,7 @@ def find(
 
 def no_such_model(repository: ModelRepository, name: str) -> NotFound:
     """The error that names the models there are."""
-    return NotFound(f"There is no model `{name}`. Models: {_listed(repository.names())}.")
+    return NotFound(f"There is no model `{_cut(name, _LONGEST_NAME)}`. Models: {_listed(repository.names())}.")
 
 
 def _label_not_served(repository: ModelRepository, name: str, label: str) -> ServiceError:
@@ -65,4 +68,8 @@ def _version_not_served(repository: ModelRepository, name: str, version: int | N
 
 
 def _listed(items: Iterable[object]) -> str:
-    return ", ".join(map(str, items)) or "none"
+    return _cut(", ".join(map(str, items)), _LONGEST_LIST) or "none"
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"

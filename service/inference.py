@@ -62,6 +62,11 @@ class InputCheck:
         return True
 
 
+def row_count(inputs: Tensors) -> int:
+    """The rows of inputs that may be of any shape, those of a single value too; the most where they differ."""
+    return max((len(values) for values in inputs.values() if values.ndim), default=0)
+
+
 def check_size(inputs: Tensors, limits: RequestLimits) -> None:
     """Checks that inputs which have the right form are not too many.
 

@@ -290,6 +290,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.errors",
         "service.protocols.tfs_decode",
         "service.protocols.tfs_encode",
+        "service.protocols.tfs_faults",
         "service.protocols.tfs_messages",
         "service.protocols.tfs_target",
         "models.manifest",

@@ -15,6 +15,11 @@ from service.metadata import ModelMetadata
 from service.protocols.tensors import dump, encode, not_in_json
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
+LABELLED = (
+    TensorSpec(name="label", dtype="string", shape=(None,)),
+    TensorSpec(name="probability", dtype="float32", shape=(None,)),
+)
+"""What an answer other than JSON holds where labels are asked for; the probability may be of another float."""
 
 
 class AnswerEncoder:

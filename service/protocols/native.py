@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.errors import NotReady
 from service.exchange import Exchange
+from service.inference import row_count
 from service.metadata import ModelIndex
 from service.protocols import schema
 from service.protocols.answers import answer_tensors, example
@@ -127,7 +128,7 @@ async def _predict(
     decode = partial(plan.decode_kind, kind, limit) if kind else plan.decode
     inputs = decode(body) if len(body) <= LARGE_BODY_BYTES else await asyncio.to_thread(decode, body)
     exchange.decode = perf_counter() - exchange.received
-    exchange.rows = len(next(iter(inputs.values())))
+    exchange.rows = row_count(inputs)
     with ends_with_caller(request):
         response = await plan.infer(inputs, target, timeout)
     exchange.version = response.version

@@ -13,7 +13,7 @@ from service.errors import InvalidRequest, NotFound
 from service.inference import InferenceRequest, InferenceResponse
 from service.metadata import ModelMetadata
 from service.metrics import Metrics, RequestMetrics
-from service.protocols.answers import AnswerEncoder, check_labels, example_request
+from service.protocols.answers import LABELLED, AnswerEncoder, check_labels, example_request
 from service.protocols.bodies import BodyKind
 from service.protocols.json_rows import LONGEST_EXAMPLE, RowsDecoder
 from service.protocols.tensors import describe, dump
@@ -83,8 +83,8 @@ class PredictPlan:
         """
         if labels:
             self.check_labels()
-        elif kind:
-            kind.check(self._signature.outputs)
+        if kind:
+            kind.check(LABELLED if labels else self._signature.outputs)
 
     def decode(self, body: bytes) -> Tensors:
         """The tensors of a body; see `RowsDecoder` for the threads that may call this.

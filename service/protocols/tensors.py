@@ -169,7 +169,8 @@ def _with_nulls(spec: TensorSpec, value: Any) -> Any:
 def _to_floats(spec: TensorSpec, values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = values.astype(dtype)
-    is_too_large = np.isinf(array)  # JSON has no NaN: one that is here stands for null
+    # What is infinite came so, from a form that can say it; JSON can not, nor NaN: one that is here stands for null.
+    is_too_large = np.isinf(array) & np.isfinite(values.astype(np.float64))
     if is_too_large.any():
         where = tuple(np.argwhere(is_too_large)[0])
         raise InvalidRequest(

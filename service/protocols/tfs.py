@@ -19,7 +19,7 @@ from models.manifest import Signature, Tensors
 from service.engine import Engine
 from service.errors import InvalidRequest, NotFound
 from service.exchange import Exchange
-from service.inference import InferenceRequest, InferenceResponse
+from service.inference import InferenceRequest, InferenceResponse, row_count
 from service.protocols import tfs_schema
 from service.protocols.application import engine_of
 from service.protocols.hanging_up import ends_with_caller
@@ -85,7 +85,7 @@ async def _infer(request: Request, engine: Engine, target: Target, verb: str) ->
         else:
             inputs, layout = _decode(body, metadata.signature, verb)
         exchange.decode = perf_counter() - exchange.received
-        exchange.rows = max((len(values) for values in inputs.values() if values.ndim), default=0)
+        exchange.rows = row_count(inputs)
         with ends_with_caller(request):
             response = await engine.infer(InferenceRequest(inputs, target.name, target.version, timeout))
     except NotFound as error:

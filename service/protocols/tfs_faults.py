@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,46 @@ def columns_fault(spec: TensorSpec, value: Any, key: str | None) -> str | None:
     return None
 
 
+def inputs_fault(sent: Iterable[str], wanted: Iterable[str]) -> str | None:
+    """What is wrong with the names of the inputs of a message over gRPC."""
+    sent, wanted = set(sent), set(wanted)
+    extra, missing = sent - wanted, wanted - sent
+    if len(sent) != len(wanted):
+        return (
+            f"input size does not match signature: {len(sent)}!={len(wanted)} "
+            f"len({_set(sent)}) != len({_set(wanted)}). "
+            f"Sent extra: {_set(extra)}. Missing but required: {_set(missing)}."
+        )
+    if extra:
+        return (
+            f"input tensor alias not found in signature: {min(extra)[:_LONGEST_TEXT]}. "
+            f"Inputs expected to be in the set {_set(wanted)}."
+        )
+    return None
+
+
+def outputs_fault(asked: Sequence[str], known: Iterable[str]) -> str | None:
+    """What is wrong with the names of the outputs that such a message asks for."""
+    known = set(known)
+    for place, name in enumerate(asked):
+        if name not in known:
+            return (
+                f"output tensor alias not found in signature: {name[:_LONGEST_TEXT]} "
+                f"Outputs expected to be in the set {_set(known)}."
+            )
+        if name in asked[:place]:
+            return f"duplicate output tensor alias: {name}"
+    return None
+
+
+def metadata_fault(fields: Sequence[str]) -> str | None:
+    """What is wrong with the fields of a model's metadata that are asked for over gRPC; there is but one."""
+    if not fields:
+        return "GetModelMetadataRequest must specify at least one metadata_field"
+    other = next((field for field in fields if field != "signature_def"), None)
+    return None if other is None else f"Metadata field {other[:_LONGEST_TEXT]} is not supported"
+
+
 def is_lossy(value: float, spec: TensorSpec) -> bool:
     """Whether a number has no place in a float input: an integer between two floats, or what is beyond the largest."""
     with np.errstate(over="ignore"):
@@ -138,6 +179,10 @@ def _shape(value: Any) -> list[int]:
         shape.append(len(value))
         value = value[0] if value else None
     return shape
+
+
+def _set(names: set[str]) -> str:
+    return f"{{{','.join(sorted(names))[:_LONGEST_TEXT]}}}"
 
 
 def _brackets(shape: list[int]) -> str:

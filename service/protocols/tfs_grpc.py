@@ -17,8 +17,10 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_service_pb2,
     model_service_pb2_grpc,
     predict_pb2,
+    prediction_service_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
@@ -27,18 +29,21 @@ from models.manifest import Signature, Tensors
 from service.engine import Engine
 from service.errors import InvalidRequest, NotFound
 from service.exchange import Exchange
-from service.inference import InferenceRequest, InferenceResponse
+from service.inference import InferenceRequest, InferenceResponse, row_count
 from service.protocols.tfs_decode import SIGNATURE_NAME, Document, check_signature_name, decode_examples
 from service.protocols.tfs_encode import check_output, labels_of
+from service.protocols.tfs_faults import inputs_fault, metadata_fault, outputs_fault
 from service.protocols.tfs_messages import array_of, features_of, proto_of
 from service.protocols.tfs_target import Target, metadata_of, statuses_of
 
 _LARGE_BYTES = 256 * 2**10
-_SERVICE = "tensorflow.serving.PredictionService"
+# By their descriptors, which reflection tells of: the stubs alone do not load them.
+_PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
+_MODELS = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 _METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
 
 PROTOCOLS = dict.fromkeys(
-    [f"/{_SERVICE}/{name}" for name in ("Predict", "Classify", "Regress", "MultiInference")], "tfs-grpc"
+    [f"/{_PREDICTION}/{name}" for name in ("Predict", "Classify", "Regress", "MultiInference")], "tfs-grpc"
 )
 """What the methods that infer are counted as."""
 
@@ -53,8 +58,8 @@ def services(engine: Engine, limit: int) -> dict[str, Callable[[Any], None]]:
     add_prediction = prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server
     add_models = model_service_pb2_grpc.add_ModelServiceServicer_to_server
     return {
-        _SERVICE: partial(add_prediction, _Prediction(engine, limit)),
-        "tensorflow.serving.ModelService": partial(add_models, _Models(engine)),
+        _PREDICTION: partial(add_prediction, _Prediction(engine, limit)),
+        _MODELS: partial(add_models, _Models(engine)),
     }
 
 
@@ -69,9 +74,8 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
         target = _target(request.model_spec).resolved(self._engine)
         signature = self._signature(target, exchange)
         names = [spec.name for spec in signature.outputs]
-        unknown = sorted(set(request.output_filter) - set(names))
-        if unknown:
-            raise InvalidRequest(f"output tensor alias not found in signature: {unknown[0]} Outputs are: {names}.")
+        if fault := outputs_fault(request.output_filter, names):
+            raise InvalidRequest(fault)
         inputs = await _decoded(request, _arrays, request.inputs, signature, self._limit)
         response = await self._infer(target, inputs, context.time_remaining(), exchange)
         began = perf_counter()
@@ -116,8 +120,8 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:
         """The signature."""
-        if list(request.metadata_field) != ["signature_def"]:
-            raise InvalidRequest(f"Metadata field {list(request.metadata_field)} is not supported. Ask: signature_def.")
+        if fault := metadata_fault(request.metadata_field):
+            raise InvalidRequest(fault)
         target = _target(request.model_spec).resolved(self._engine)
         document = metadata_of(self._engine, target)
         answer = get_model_metadata_pb2.GetModelMetadataResponse()
@@ -147,7 +151,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # typ
         self, target: Target, inputs: Tensors, timeout: float | None, exchange: Exchange
     ) -> InferenceResponse:
         exchange.decode = perf_counter() - exchange.received
-        exchange.rows = max((len(values) for values in inputs.values() if values.ndim), default=0)
+        exchange.rows = row_count(inputs)
         try:
             response = await self._engine.infer(InferenceRequest(inputs, target.name, target.version, timeout))
         except NotFound as error:
@@ -186,8 +190,8 @@ async def _decoded(message: Any, decode: Callable[..., Tensors], *given: Any) ->
 def _arrays(protos: Any, signature: Signature, limit: int) -> Tensors:
     """The arrays of TensorProtos by the names of the inputs."""
     specs = {spec.name: spec for spec in signature.inputs}
-    if set(protos) != specs.keys():
-        raise InvalidRequest(f"input keys must be {sorted(specs)}. Received: {sorted(protos)}.")
+    if fault := inputs_fault(protos, specs):
+        raise InvalidRequest(fault)
     return {name: array_of(specs[name], proto, limit) for name, proto in protos.items()}
 
 

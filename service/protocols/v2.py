@@ -12,7 +12,7 @@ from models.manifest import Tensors
 from service.engine import Engine
 from service.errors import InvalidRequest, NotReady
 from service.exchange import Exchange
-from service.inference import InferenceRequest
+from service.inference import InferenceRequest, row_count
 from service.metadata import ModelMetadata
 from service.protocols import v2_models, v2_schema
 from service.protocols.application import EngineOf
@@ -165,7 +165,7 @@ async def _infer(
     choices = check_outputs(metadata.signature, message)
     timeout = shortest(message.timeout, timeout_seconds(request.headers.get(TIMEOUT_HEADER)))
     exchange.decode = time.perf_counter() - exchange.received
-    exchange.rows = len(next(iter(inputs.values()), ()))
+    exchange.rows = row_count(inputs)
     asked = InferenceRequest(inputs, metadata.name, which.version, timeout, which.label)
     with ends_with_caller(request):
         response = await infer(engine, metadata, asked)
@@ -188,10 +188,10 @@ def _is_slow(metadata: ModelMetadata, body: Body) -> bool:
 
 def _decode(metadata: ModelMetadata, body: Body) -> tuple[InferMessage, Tensors]:
     if body.is_raw:
-        tensor = raw_input(metadata, len(body.tensors))
+        tensor = raw_input(metadata, body.tensors)
         message = InferMessage(None, [tensor], None, is_binary=True, timeout=None)
-    else:
-        message = parse_message(read_json(body.json))
+        return message, decode_inputs(metadata.signature, [tensor], [body.tensors])
+    message = parse_message(read_json(body.json))
     pieces = split_binary(message.inputs, body.tensors)
     return message, decode_inputs(metadata.signature, message.inputs, pieces)
 

@@ -65,8 +65,9 @@ async def answer(request: Request, json: bytes, tensors: Sequence[bytes | memory
 def _json_length(header: str | None) -> int | None:
     if header is None:
         return None
-    if header.isascii() and header.isdecimal() and len(header) < 16:
-        return int(header)
+    digits = header.strip(" \t")  # which is no part of a header's value (RFC 9110, 5.5), and the parser leaves it
+    if digits.isascii() and digits.isdecimal() and len(digits) < 16:
+        return int(digits)
     raise InvalidRequest(f"`{HEADER}` must be a whole number of bytes from 0. Received: {describe(header)}.")
 
 

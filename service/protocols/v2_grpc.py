@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2, service_pb2_grpc
 from tritonclient.grpc import service_pb2 as messages
 
@@ -16,7 +18,7 @@ from service.engine import Engine
 from service.errors import UNFORESEEN, InvalidRequest, NotAllowed, NotFound, NotReady, NotSupported, ServiceError
 from service.exchange import Exchange
 from service.grpc_calls import Calls
-from service.inference import InferenceRequest
+from service.inference import InferenceRequest, row_count
 from service.metadata import ModelMetadata as Metadata  # a method has its name
 from service.protocols import v2_models
 from service.protocols.v2_infer import (
@@ -36,6 +38,7 @@ from service.version import VERSION
 _LARGE_BYTES = 256 * 2**10
 
 SERVICE: str = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+_IS_LAST = "triton_final_response"
 _STREAM = f"/{SERVICE}/ModelStreamInfer"
 PROTOCOLS = dict.fromkeys([f"/{SERVICE}/ModelInfer", _STREAM], "v2-grpc")
 """What the methods that infer are counted as."""
@@ -144,15 +147,23 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelStreamInfer(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         """Asks a model, once for each request of a stream, and answers in their order; errors end no stream."""
-        async for request in request_iterator:
-            try:
-                with self._calls.seen(_STREAM, context) as exchange:
-                    answer = await self._answer(request, context.time_remaining(), exchange)
-                yield messages.ModelStreamInferResponse(infer_response=answer)
-            except Exception as error:
-                message = str(error) if isinstance(error, ServiceError) else UNFORESEEN
-                failed = messages.ModelInferResponse(model_name=request.model_name, id=request.id)
-                yield messages.ModelStreamInferResponse(error_message=message, infer_response=failed)
+        try:
+            async for request in request_iterator:
+                yield await self._answer_in_stream(request, context)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "A message of the stream is no ModelInferRequest.")
+
+    async def _answer_in_stream(self, request: Any, context: Any) -> Any:
+        message = ""
+        try:
+            with self._calls.seen(_STREAM, context) as exchange:
+                answer = await self._answer(request, context.time_remaining(), exchange)
+        except Exception as error:
+            answer = messages.ModelInferResponse(model_name=request.model_name, id=request.id)
+            message = str(error) if isinstance(error, ServiceError) else UNFORESEEN
+        # Triton's models may answer a request several times, so its clients wait for the answer that says this.
+        answer.parameters[_IS_LAST].bool_param = True
+        return messages.ModelStreamInferResponse(error_message=message, infer_response=answer)
 
     async def _not_offered(self, request: Any, context: Any) -> Any:
         raise NotSupported("Shared memory, tracing and logging are not set by request here.")
@@ -184,7 +195,7 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):
             message, inputs = _decode(metadata, request)
         choices = check_outputs(metadata.signature, message)
         exchange.decode = time.perf_counter() - exchange.received
-        exchange.rows = len(next(iter(inputs.values()), ()))
+        exchange.rows = row_count(inputs)
         timeout = shortest(message.timeout, remaining)
         asked = InferenceRequest(inputs, metadata.name, which.version, timeout, which.label)
         response = await infer(self._engine, metadata, asked)

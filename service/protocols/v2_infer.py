@@ -21,7 +21,7 @@ from service.metadata import ModelMetadata
 from service.protocols.datatypes import OF_DTYPE
 from service.protocols.tensors import describe, dump
 from service.protocols.v2_request import InferMessage, InputTensor, OutputChoice
-from service.protocols.v2_tensors import check_datatype, from_bytes, from_json, to_bytes, to_json
+from service.protocols.v2_tensors import check_datatype, decode_text, from_bytes, from_json, to_bytes, to_json
 
 
 class OutputTensor(NamedTuple):
@@ -88,15 +88,15 @@ def decode_inputs(signature: Signature, tensors: Sequence[InputTensor], pieces: 
         if spec is None:
             raise InvalidRequest(f"There is no input {describe(tensor.name)}. The inputs are {_listed(list(specs))}.")
         check_datatype(spec, tensor)
-        if tensor.data is None:
-            inputs[tensor.name] = from_bytes(spec, tensor, next(remaining))
-        else:
-            inputs[tensor.name] = from_json(spec, tensor)
+        is_raw = tensor.data is None
+        values = from_bytes(spec, tensor, next(remaining)) if is_raw else from_json(spec, tensor)
+        # As MLServer's codecs and Triton's configurations have a single value a row.
+        inputs[tensor.name] = values[:, 0] if len(spec.shape) == 1 and tensor.shape[1:] == (1,) else values
     return inputs
 
 
-def raw_input(metadata: ModelMetadata, size: int) -> InputTensor:
-    """The one input, in one row, that a body of bytes alone is.
+def raw_input(metadata: ModelMetadata, data: memoryview) -> InputTensor:
+    """The one input, in one row, that a body of bytes alone is; of strings it is one, without its length.
 
     Raises:
         InvalidRequest: the model has several inputs, or its one has a shape that the bytes do not tell.
@@ -110,13 +110,15 @@ def raw_input(metadata: ModelMetadata, size: int) -> InputTensor:
         )
     datatype = OF_DTYPE[specs[0].dtype]
     if datatype.wire is None:
-        raise InvalidRequest("A raw body cannot hold strings. Describe the tensor in JSON.")
+        if any(length != 1 for length in specs[0].shape[1:]):
+            raise InvalidRequest("A raw body is one string, and the model takes others a row. Describe them in JSON.")
+        return InputTensor(specs[0].name, datatype.v2, (1,) * len(specs[0].shape), [decode_text(specs[0], data)], 0)
     row = datatype.wire.itemsize
     for length in specs[0].shape[1:]:
         row *= 1 if length is None else length
-    free_length = size // row if free and row else 0
+    free_length = len(data) // row if free and row else 0
     shape = [1, *(free_length if length is None else length for length in specs[0].shape[1:])]
-    return InputTensor(specs[0].name, datatype.v2, tuple(shape), None, size)
+    return InputTensor(specs[0].name, datatype.v2, tuple(shape), None, len(data))
 
 
 def check_outputs(signature: Signature, message: InferMessage) -> list[OutputChoice]:

@@ -93,7 +93,8 @@ def parse_message(document: Any) -> InferMessage:
     parameters = _parameters("the request", content)
     is_binary = _flag(parameters, "binary_data_output", default=False)
     inputs = [_input(item) for item in _list("inputs", content.get("inputs"))]
-    outputs = [_output(item, is_binary) for item in _list("outputs", content.get("outputs", []))]
+    wanted = content.get("outputs")
+    outputs = [] if wanted is None else [_output(item, is_binary) for item in _list("outputs", wanted)]
     _check_unique("inputs", [item.name for item in inputs])
     _check_unique("outputs", [item.name for item in outputs])
     return InferMessage(identity, inputs, outputs or None, is_binary, _timeout(parameters))
@@ -116,7 +117,7 @@ def _input(item: Any) -> InputTensor:
                 f"Input `{name}` must have a list as `data`, or `binary_data_size`. Received: {describe(data)}."
             )
         return InputTensor(name, datatype, shape, data, 0)
-    if "data" in content:
+    if content.get("data") is not None:
         raise InvalidRequest(f"Input `{name}` must have `data` or `binary_data_size`, not both.")
     if type(size) is not int or size < 0:
         raise InvalidRequest(

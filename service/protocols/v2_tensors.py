@@ -70,7 +70,7 @@ def from_bytes(spec: TensorSpec, tensor: InputTensor, data: memoryview) -> np.nd
         InvalidRequest: they are too many or too few, or strings are not UTF-8.
     """
     if tensor.datatype == _BYTES:
-        texts = [_decode_text(spec, item) for item in split_strings(spec.name, data)]
+        texts = [decode_text(spec, item) for item in split_strings(spec.name, data)]
         _check_count(tensor, len(texts))
         return to_strings(spec, np.array(texts, dtype=object), texts).reshape(tensor.shape)
     wire = np.dtype("<u2") if tensor.datatype == BFLOAT16 else OF_V2[tensor.datatype].wire
@@ -172,7 +172,12 @@ def _to_floats(leaves: list[Any], dtype: np.dtype[Any]) -> np.ndarray:
     return values
 
 
-def _decode_text(spec: TensorSpec, text: memoryview) -> str:
+def decode_text(spec: TensorSpec, text: memoryview) -> str:
+    """One string of an input.
+
+    Raises:
+        InvalidRequest: it is not UTF-8.
+    """
     try:
         return str(text, "utf-8")
     except UnicodeDecodeError as error:

@@ -7,13 +7,14 @@ import httpx
 import numpy as np
 import pytest
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve.errors import UnsupportedProtocol
 
 ROWS = np.array([[1, 2], [3, 4]], np.float32)
 
 
-def call(action: Callable[[InferenceRESTClient], Awaitable[None]]) -> None:
+def call(action: Callable[[InferenceRESTClient], Awaitable[None]], protocol: str = "v2") -> None:
     async def run() -> None:
-        async with InferenceRESTClient(RESTConfig(protocol="v2")) as client:
+        async with InferenceRESTClient(RESTConfig(protocol=protocol)) as client:
             await action(client)
 
     asyncio.run(run())
@@ -67,6 +68,45 @@ def test_error_is_read_by_the_client(address: str) -> None:
             await client.infer(f"http://{address}", sent, model_name="scale")
 
     call(action)
+
+
+def test_v1(address: str) -> None:
+    async def action(client: InferenceRESTClient) -> None:
+        url = f"http://{address}"
+        assert await client.is_server_live(url)
+        assert await client.is_model_ready(url, "scale")
+        answer = await client.infer(url, {"instances": ROWS.tolist()}, model_name="scale")
+        assert answer == {"predictions": (ROWS * 2).tolist()}
+        answer = await client.infer(f"{url}/v1/models/scale:predict", {"instances": [[1, 2]]}, is_graph_endpoint=True)
+        assert answer == {"predictions": [[2, 4]]}
+
+    call(action, "v1")
+
+
+def test_errors_of_v1_are_read_by_the_client(address: str) -> None:
+    async def action(client: InferenceRESTClient) -> None:
+        url = f"http://{address}"
+        with pytest.raises(httpx.HTTPStatusError, match="Servable not found for request: Latest"):
+            await client.infer(url, {"instances": [[1, 2]]}, model_name="nobody")
+        with pytest.raises(httpx.HTTPStatusError, match="Could not find any versions of model nobody"):
+            await client.is_model_ready(url, "nobody")
+        with pytest.raises(httpx.HTTPStatusError, match="Malformed request: POST /v1/models/scale:explain"):
+            await client.explain(url, "scale", {"instances": [[1, 2]]})  # there are no explainers here
+        with pytest.raises(UnsupportedProtocol):
+            await client.is_server_ready(url)  # the client itself refuses it for v1
+
+    call(action, "v1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "calls"),
+    [
+        (InferenceRESTClient, {"explain", "infer", "is_model_ready", "is_server_live", "is_server_ready"}),
+        (InferenceGRPCClient, {"infer", "is_model_ready", "is_server_live", "is_server_ready"}),
+    ],
+)
+def test_client_has_no_other_calls_than_those_asked_here(kind: type, calls: set[str]) -> None:
+    assert {name for name in dir(kind) if not name.startswith("_")} - {"close"} == calls
 
 
 @pytest.mark.parametrize("binary", [True, False])

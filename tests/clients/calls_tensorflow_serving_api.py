@@ -15,8 +15,10 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
+    model_service_pb2,
     model_service_pb2_grpc,
     predict_pb2,
+    prediction_service_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
@@ -90,6 +92,17 @@ def test_classify_and_multi_inference(stub: Any) -> None:
     assert [item.label for item in result.classification_result.classifications[0].classes] == ["ant", "bee", "cat"]
 
 
+def test_regress(stub: Any) -> None:
+    request = regression_pb2.RegressionRequest()
+    request.model_spec.name = "scalar-float32"
+    for value in (1.5, -2):
+        feature = tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+        request.input.example_list.examples.add().CopyFrom(
+            tf.train.Example(features=tf.train.Features(feature={"x": feature}))
+        )
+    assert [item.value for item in stub.Regress(request).result.regressions] == [1.5, -2]
+
+
 def test_regress_needs_a_number_a_row(stub: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         stub.Regress(with_examples(regression_pb2.RegressionRequest(), "classify", [[0, 0, 9]]))
@@ -115,6 +128,21 @@ def test_configuration_is_not_reloaded(models: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         models.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_services_have_no_other_calls_than_those_asked_here() -> None:
+    files = (prediction_service_pb2, model_service_pb2)
+    services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
+    assert {service.full_name: {method.name for method in service.methods} for service in services} == {
+        "tensorflow.serving.PredictionService": {
+            "Classify",
+            "GetModelMetadata",
+            "MultiInference",
+            "Predict",
+            "Regress",
+        },
+        "tensorflow.serving.ModelService": {"GetModelStatus", "HandleReloadConfigRequest"},
+    }
 
 
 def test_errors(stub: Any) -> None:

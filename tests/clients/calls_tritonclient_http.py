@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -10,6 +11,7 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+CLIENTS = [triton.InferenceServerClient, triton_aio.InferenceServerClient]
 ROWS = np.array([[1, 2], [3, 4]], np.float32)
 DTYPES = ["bool", *[f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]]
 DTYPES += ["float16", "float32", "float64"]
@@ -27,15 +29,95 @@ def tensor(name: str, values: np.ndarray, *, binary: bool = True) -> triton.Infe
     return item
 
 
-def test_health_and_metadata(client: triton.InferenceServerClient) -> None:
-    assert client.is_server_live()
-    assert client.is_server_ready()
-    assert client.is_model_ready("scale")
-    assert client.is_model_ready("scale", "1")
+def asked(kind: Any, address: str, call: Callable[[Any], Any]) -> Any:
+    """What a call answers, by the client that waits for it or by the one of asyncio."""
+    if kind is triton.InferenceServerClient:
+        with kind(address) as client:
+            return call(client)
+
+    async def ask() -> Any:
+        async with kind(address) as client:
+            return await call(client)
+
+    return asyncio.run(ask())
+
+
+ANSWERED: dict[str, tuple[Callable[[Any], Any], Callable[[Any], bool]]] = {
+    "is_server_live": (lambda client: client.is_server_live(), lambda found: found is True),
+    "is_server_ready": (lambda client: client.is_server_ready(), lambda found: found is True),
+    "is_model_ready": (lambda client: client.is_model_ready("scale", "1"), lambda found: found is True),
+    "get_server_metadata": (
+        lambda client: client.get_server_metadata(),
+        lambda found: "binary_tensor_data" in found["extensions"],
+    ),
+    "get_model_metadata": (
+        lambda client: client.get_model_metadata("scale", "1"),
+        lambda found: found["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
+    ),
+    "get_model_config": (
+        lambda client: client.get_model_config("scale", "1"),
+        lambda found: found["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [2]}],
+    ),
+    "get_inference_statistics": (
+        lambda client: client.get_inference_statistics("scale", "1"),
+        lambda found: [item["name"] for item in found["model_stats"]] == ["scale"],
+    ),
+    "get_model_repository_index": (
+        lambda client: client.get_model_repository_index(),
+        lambda found: {"name": "scale", "version": "1", "state": "READY", "reason": ""} in found,
+    ),
+    "infer": (
+        lambda client: client.infer("scale", [tensor("x", ROWS)], model_version="1", headers={"a": "b"}, timeout=10**7),
+        lambda found: found.as_numpy("y").tolist() == (ROWS * 2).tolist(),
+    ),
+}
+NOT_OFFERED: dict[str, Callable[[Any], Any]] = {
+    "get_trace_settings": lambda client: client.get_trace_settings(),
+    "update_trace_settings": lambda client: client.update_trace_settings("scale", {"trace_file": "/tmp/x"}),
+    "get_log_settings": lambda client: client.get_log_settings(),
+    "update_log_settings": lambda client: client.update_log_settings({"log_file": "/tmp/x"}),
+    "get_system_shared_memory_status": lambda client: client.get_system_shared_memory_status(),
+    "register_system_shared_memory": lambda client: client.register_system_shared_memory("r", "/r", 8),
+    "unregister_system_shared_memory": lambda client: client.unregister_system_shared_memory("r"),
+    "get_cuda_shared_memory_status": lambda client: client.get_cuda_shared_memory_status(),
+    "register_cuda_shared_memory": lambda client: client.register_cuda_shared_memory("r", b"r", 0, 8),
+    "unregister_cuda_shared_memory": lambda client: client.unregister_cuda_shared_memory("r"),
+}
+ELSEWHERE = {"async_infer", "generate_request_body", "load_model", "parse_response_body", "unload_model"}
+"""Asked in a test of their own."""
+OF_THE_CLIENT = {"close", "plugin", "register_plugin", "unregister_plugin"}
+"""What asks no server."""
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_each_call_that_the_client_has_is_asked_here(kind: type) -> None:
+    calls = {name for name in dir(kind) if not name.startswith("_")}
+    assert calls - ANSWERED.keys() - NOT_OFFERED.keys() - ELSEWHERE - OF_THE_CLIENT == set()
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize("name", ANSWERED)
+def test_call_is_answered(address: str, kind: type, name: str) -> None:
+    call, is_right = ANSWERED[name]
+    assert is_right(asked(kind, address, call))
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize("name", NOT_OFFERED)
+def test_what_is_not_offered_says_so(address: str, kind: type, name: str) -> None:
+    with pytest.raises(InferenceServerException, match=r"\[501\]"):
+        asked(kind, address, NOT_OFFERED[name])
+
+
+def test_unknown_model_is_not_ready(client: triton.InferenceServerClient) -> None:
     assert not client.is_model_ready("nobody")
-    assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
-    assert client.get_model_metadata("scale")["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
-    assert client.get_model_config("scale")["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [2]}]
+
+
+def test_parameters_of_sequences_and_others_are_taken(client: triton.InferenceServerClient) -> None:
+    sequence = {"sequence_id": 7, "sequence_start": True, "sequence_end": True, "priority": 1}
+    inputs = [tensor("x", ROWS)]
+    result = client.infer("scale", inputs, query_params={"a": "b"}, parameters={"of_mine": "c"}, **sequence)
+    np.testing.assert_array_equal(result.as_numpy("y"), ROWS * 2)
 
 
 @pytest.mark.parametrize("binary_input", [True, False])
@@ -130,40 +212,36 @@ def test_repository(client: triton.InferenceServerClient) -> None:
     assert client.is_model_ready("ids")
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda client: client.get_trace_settings(),
-        lambda client: client.update_trace_settings("scale", {"trace_file": "/tmp/x"}),
-        lambda client: client.get_log_settings(),
-        lambda client: client.update_log_settings({"log_file": "/tmp/x"}),
-        lambda client: client.get_system_shared_memory_status(),
-        lambda client: client.register_system_shared_memory("r", "/r", 8),
-        lambda client: client.unregister_system_shared_memory(),
-        lambda client: client.get_cuda_shared_memory_status(),
-        lambda client: client.unregister_cuda_shared_memory(),
-        lambda client: client.load_model("scale", config="{}"),
-    ],
-)
-def test_what_is_not_offered_says_so(client: triton.InferenceServerClient, call: object) -> None:
-    with pytest.raises(InferenceServerException, match=r"\[501\]"):
-        call(client)  # type: ignore[operator]
-
-
-def test_asyncio_client(address: str) -> None:
+def test_repository_by_asyncio(address: str) -> None:
     async def calls() -> None:
         async with triton_aio.InferenceServerClient(address) as client:
-            assert await client.is_server_live()
-            assert await client.is_server_ready()
-            assert await client.is_model_ready("scale")
-            rows = np.random.default_rng(0).random((1000, 2), np.float32)  # whose answer comes compressed
-            result = await client.infer("scale", [tensor("x", rows)])
-            np.testing.assert_array_equal(result.as_numpy("y"), rows * 2)
-            assert (await client.get_model_metadata("scale"))["name"] == "scale"
-            assert (await client.get_model_config("scale"))["name"] == "scale"
-            assert (await client.get_inference_statistics("scale"))["model_stats"][0]["name"] == "scale"
-            assert len(await client.get_model_repository_index()) > 1
-            with pytest.raises(InferenceServerException, match=r"\[404\]"):
-                await client.infer("nobody", [tensor("x", rows)])
+            await client.unload_model("ids")
+            assert not await client.is_model_ready("ids")
+            await client.load_model("ids")
+            assert await client.is_model_ready("ids")
 
     asyncio.run(calls())
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_model_is_loaded_as_it_was_published(address: str, kind: type) -> None:
+    with pytest.raises(InferenceServerException, match=r"\[501\]"):
+        asked(kind, address, lambda client: client.load_model("scale", config="{}"))
+
+
+def test_tensor_in_shared_memory_is_refused(client: triton.InferenceServerClient) -> None:
+    shared = tensor("x", ROWS)
+    shared.set_shared_memory("r", 16)
+    with pytest.raises(InferenceServerException, match=r"\[501\] Shared memory is not supported."):
+        client.infer("scale", [shared])
+
+
+def test_compressed_answer_by_asyncio(address: str) -> None:
+    rows = np.random.default_rng(0).random((1000, 2), np.float32)  # whose answer comes compressed
+    result = asked(CLIENTS[1], address, lambda client: client.infer("scale", [tensor("x", rows)]))
+    np.testing.assert_array_equal(result.as_numpy("y"), rows * 2)
+
+
+def test_error_by_asyncio(address: str) -> None:
+    with pytest.raises(InferenceServerException, match=r"\[404\]"):
+        asked(CLIENTS[1], address, lambda client: client.infer("nobody", [tensor("x", ROWS)]))

@@ -22,6 +22,7 @@ CLIENTS = {
     "calls_generated.py": "openapi-python-client>=0.29",
     "calls_kserve.py": "kserve>=0.21",
     "calls_mlserver.py": "mlserver>=1.7.1",
+    "calls_ovmsclient.py": "ovmsclient>=2023.1",
     "calls_tensorflow_serving_api.py": "tensorflow-serving-api>=2.21",
     "calls_tritonclient_grpc.py": "tritonclient[grpc]>=2.73",
     "calls_tritonclient_http.py": "tritonclient[http]>=2.73",

@@ -119,6 +119,7 @@ async def test_default_model_of_the_settings_answers(store: ArtifactStore, repos
     [
         ("nobody", None, "There is no model `nobody`. Models: demo."),
         ("nobody", 1, "There is no model `nobody`. Models: demo."),
+        ("n" * 5000, None, f"There is no model `{'n' * 100}…`. Models: demo."),
         ("demo", 1, "Version 1 of `demo` is not served. Served: 2. Published: 1, 2."),
         ("demo", 3, "Version 3 of `demo` is not served. Served: 2. Published: 1, 2."),
     ],
@@ -363,6 +364,15 @@ async def test_describing_an_unknown_model_lists_those_that_exist(
     repository.reconcile()
     with pytest.raises(NotFound, match=r"There is no model `nobody`\. Models: demo\."):
         engine_of(repository).describe("nobody")
+
+
+async def test_error_that_lists_many_models_stays_short(store: ArtifactStore, repository: ModelRepository) -> None:
+    for number in range(12):
+        publish_fake(store, f"{'m' * 90}{number}")
+    repository.reconcile()
+    with pytest.raises(NotFound) as caught:
+        engine_of(repository).describe("nobody")
+    assert (len(str(caught.value)) < 1100, str(caught.value)[-2:]) == (True, "….")
 
 
 async def test_runtime_runs_beside_the_event_loop(

@@ -1,7 +1,7 @@
 """Arrow's IPC stream: a column for each input, with lists of one length where a row has several values.
 
-Streams may be compressed by LZ4 or Zstandard, within the limit on what they become; types that take no bytes for a row
-are refused.
+Streams may be compressed by LZ4 or Zstandard, within the limit on what they become. The same limit holds for types
+whose rows take few bytes or none, and become more here; where it could not, they are refused.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ _NOT_COMPRESSED = -1
 """Stands for the length of a buffer that compression would not have made smaller."""
 _MAX_NDIM = 64
 _MAX_TEXT_BYTES = 256 * 2**20
+_NULL_BYTES = 8
+"""What a null counts for in a column that has none of its own."""
+_VIEW_BYTES = 16
+"""Of each string in an array of views; its length is in the first four."""
+_VIEWS = (pa.types.is_string_view, pa.types.is_binary_view)
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
 def decode(body: bytes, signature: Signature, limit: int) -> Tensors:
@@ -32,7 +38,7 @@ def decode(body: bytes, signature: Signature, limit: int) -> Tensors:
         table = pa.ipc.open_stream(pa.py_buffer(body)).read_all()
         table.validate(full=True)  # that its offsets stay within its bytes, and its text is UTF-8
         check_names([spec.name for spec in signature.inputs], table.column_names)
-        return {spec.name: _column(spec, table.column(spec.name).combine_chunks()) for spec in signature.inputs}
+        return {spec.name: _column(spec, table.column(spec.name).combine_chunks(), limit) for spec in signature.inputs}
     except (pa.ArrowException, OSError, ValueError, KeyError, struct.error) as error:
         message = str(error).partition("\n")[0][:200]
         raise InvalidRequest(f"The body is not a sound Arrow IPC stream: {message}.") from error
@@ -57,7 +63,7 @@ def _array(values: np.ndarray) -> Any:
     return flat
 
 
-def _column(spec: TensorSpec, column: Any) -> np.ndarray:
+def _column(spec: TensorSpec, column: Any, limit: int) -> np.ndarray:
     sizes = [len(column)]
     while _is_list(column.type) and len(sizes) < _MAX_NDIM:
         if column.null_count:
@@ -67,7 +73,7 @@ def _column(spec: TensorSpec, column: Any) -> np.ndarray:
     check_filled(spec, tuple(sizes))
     if column.null_count and not spec.nullable:
         raise InvalidRequest(f"Input `{spec.name}` must hold no null.")
-    return _values(spec, column).reshape(sizes)
+    return _values(spec, column, limit).reshape(sizes)
 
 
 def _is_list(kind: Any) -> bool:
@@ -84,19 +90,13 @@ def _length(spec: TensorSpec, column: Any) -> int:
     return int(lengths[0]) if len(lengths) else 0
 
 
-def _values(spec: TensorSpec, column: Any) -> np.ndarray:
+def _values(spec: TensorSpec, column: Any, limit: int) -> np.ndarray:
     kind = column.type
-    if pa.types.is_dictionary(kind) and _is_text(kind.value_type):
-        longest = max(map(len, column.dictionary.to_pylist()), default=0)
-        if longest * len(column) * 4 > _MAX_TEXT_BYTES:
-            raise InvalidRequest(
-                f"Input `{spec.name}` is too large: {len(column)} strings of up to {longest} characters."
-            )
-        column, kind = column.dictionary_decode(), kind.value_type
-    if _is_text(kind):
-        if spec.dtype != "string":
-            raise InvalidRequest(f"Input `{spec.name}` must be {spec.dtype}. Received: string.")
-        return decode_values(spec, column.to_pylist()) if len(column) else np.empty(0, np.str_)
+    if pa.types.is_null(kind):  # as pandas and Polars write a column without any value
+        _check_bytes(spec, len(column) * _NULL_BYTES, limit)
+        return np.full(len(column), null_of(spec.dtype), spec.numpy_dtype)
+    if _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        return _texts(spec, column, limit)
     if pa.types.is_boolean(kind) and spec.nullable and spec.dtype == "int8":
         column = column.cast(pa.int8())
     elif not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
@@ -109,8 +109,38 @@ def _values(spec: TensorSpec, column: Any) -> np.ndarray:
     return np.where(is_null, np.array(null_of(spec.dtype), values.dtype), values)
 
 
+def _texts(spec: TensorSpec, column: Any, limit: int) -> np.ndarray:
+    if spec.dtype != "string":
+        raise InvalidRequest(f"Input `{spec.name}` must be {spec.dtype}. Received: string.")
+    if pa.types.is_dictionary(column.type):
+        known = _plain_text(spec, column.dictionary, limit)
+        longest = max((len(text or "") for text in known.to_pylist()), default=0)
+        if longest * len(column) * 4 > _MAX_TEXT_BYTES:
+            raise InvalidRequest(
+                f"Input `{spec.name}` is too large: {len(column)} strings of up to {longest} characters."
+            )
+        column = pa.DictionaryArray.from_arrays(column.indices, known).dictionary_decode()
+    else:
+        column = _plain_text(spec, column, limit)
+    return decode_values(spec, column.to_pylist()) if len(column) else np.empty(0, np.str_)
+
+
 def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return any(is_it(kind) for is_it in (*_VIEWS, *_TEXTS))
+
+
+def _plain_text(spec: TensorSpec, column: Any, limit: int) -> Any:
+    """Text of any of Arrow's types as one of them; bytes must be UTF-8."""
+    if any(is_view(column.type) for is_view in _VIEWS):  # which may all be of the same bytes
+        begin, end = column.offset * _VIEW_BYTES, (column.offset + len(column)) * _VIEW_BYTES
+        lengths = np.frombuffer(column.buffers()[1] or b"", np.int32)[begin // 4 : end // 4 : _VIEW_BYTES // 4]
+        _check_bytes(spec, int(lengths.sum(dtype=np.int64)), limit)
+    return column.cast(pa.large_string())
+
+
+def _check_bytes(spec: TensorSpec, number: int, limit: int) -> None:
+    if number > limit:
+        raise InvalidRequest(f"Input `{spec.name}` may have at most {limit} bytes. Received: {number}.")
 
 
 def _check_unpacked(body: bytes, limit: int) -> None:

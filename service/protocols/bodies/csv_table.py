@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -94,11 +95,20 @@ def _value(spec: TensorSpec, cell: str, row: int) -> Any:
             return _BOOLEANS[cell.strip().lower()]
         if "_" in cell:
             raise ValueError
-        return float(cell) if spec.numpy_dtype.kind == "f" else int(cell)
-    except (ValueError, KeyError) as error:
+        return _float(cell) if spec.numpy_dtype.kind == "f" else int(cell)
+    except (ValueError, KeyError, OverflowError) as error:
         wanted = "true or false" if is_boolean else "numbers" if spec.numpy_dtype.kind == "f" else "integers"
+        if isinstance(error, OverflowError):
+            wanted += f" that fit {spec.dtype}"
         shown = repr(cell if len(cell) <= _LONGEST_CELL else f"{cell[:_LONGEST_CELL]}…")
         raise InvalidRequest(f"Input `{spec.name}` must hold {wanted}. Row {row} holds {shown}.") from error
+
+
+def _float(cell: str) -> float:
+    number = float(cell)
+    if math.isinf(number) and "inf" not in cell.lower():
+        raise OverflowError
+    return number
 
 
 def _texts(column: np.ndarray) -> list[str]:

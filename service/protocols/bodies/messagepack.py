@@ -34,9 +34,13 @@ def encode(tensors: Tensors) -> bytes:
     return packed
 
 
+def _refuse(code: int, data: bytes) -> Any:  # noqa: ARG001 - as msgpack calls it
+    raise ValueError(f"there is an extension of type {code}, which stands for no value here")
+
+
 def _instances(body: bytes) -> list[Any]:
     try:
-        document = msgpack.unpackb(body)
+        document = msgpack.unpackb(body, ext_hook=_refuse)
     # Its errors are ValueErrors but for a few; StackError is what deep nesting gets.
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InvalidRequest(f"The body is not MessagePack: {str(error)[:200] or type(error).__name__}.") from error

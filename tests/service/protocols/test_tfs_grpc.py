@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from starlette.testclient import TestClient
 
 from models.store import ArtifactStore
@@ -120,6 +121,25 @@ def test_filter_chooses_outputs_and_spec_tells_who_answered(stub: Any) -> None:
     assert (answer.model_spec.name, answer.model_spec.version.value) == ("combine", 1)
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["total", "total"], "duplicate output tensor alias: total"),
+        (
+            ["sum"],
+            (
+                "output tensor alias not found in signature: sum "
+                "Outputs expected to be in the set {greeting,is_large,total}."
+            ),
+        ),
+    ],
+)
+def test_filter_names_outputs_of_the_model_each_once(stub: Any, asked: list[str], message: str) -> None:
+    request = predict_request("combine", amounts=np.ones((1, 2), np.float32), city=["Graz"])
+    request.output_filter.extend(asked)
+    assert refused(lambda: stub.Predict(request)) == (grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
 def examples_request(kind: Any, name: str, rows: list[list[float]], feature: str) -> Any:
     request = kind()
     request.model_spec.name = name
@@ -173,6 +193,21 @@ def test_metadata_and_status_are_told(stub: Any, channel: grpc.Channel) -> None:
     assert (version.version, version.state) == (1, get_model_status_pb2.ModelVersionStatus.AVAILABLE)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ([], "GetModelMetadataRequest must specify at least one metadata_field"),
+        (["signature_def", "other"], "Metadata field other is not supported"),
+    ],
+)
+def test_only_the_signature_is_known_of_a_model(stub: Any, fields: list[str], message: str) -> None:
+    from tensorflow_serving.apis import get_model_metadata_pb2
+
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+    request.model_spec.name = "scale"
+    assert refused(lambda: stub.GetModelMetadata(request)) == (grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
 ROW = np.ones((1, 2), np.float32)
 
 
@@ -181,7 +216,21 @@ ROW = np.ones((1, 2), np.float32)
     [
         ("other", {"x": ROW}, "NOT_FOUND", "Servable not found for request: Latest(other)"),
         ("", {"x": ROW}, "INVALID_ARGUMENT", "Missing ModelSpec"),
-        ("scale", {"z": ROW}, "INVALID_ARGUMENT", "input keys must be ['x']. Received: ['z']."),
+        (
+            "scale",
+            {"z": ROW},
+            "INVALID_ARGUMENT",
+            "input tensor alias not found in signature: z. Inputs expected to be in the set {x}.",
+        ),
+        (
+            "scale",
+            {"x": ROW, "z": ROW},
+            "INVALID_ARGUMENT",
+            (
+                "input size does not match signature: 2!=1 len({x,z}) != len({x}). "
+                "Sent extra: {z}. Missing but required: {}."
+            ),
+        ),
         ("scale", {"x": ROW.astype(int)}, "INVALID_ARGUMENT", "Input `x` must be float32. Received: int64."),
         ("scale", {"x": np.ones((1, 3), np.float32)}, "INVALID_ARGUMENT", "Input `x` must have shape (rows, 2)."),
         ("scale", {"x": np.ones((1, 2), np.complex64)}, "INVALID_ARGUMENT", "Received: DT_COMPLEX64."),
@@ -220,6 +269,14 @@ def test_shapes_that_lie_are_refused(stub: Any, sizes: list[int], values: list[f
 def test_failure_of_the_model_is_internal_and_tells_nothing(stub: Any) -> None:
     code, details = refused(lambda: stub.Predict(predict_request("broken", x=np.full((1, 2), 500, np.float32))))
     assert (code, details) == (grpc.StatusCode.INTERNAL, "The service failed on this request. Its log says why.")
+
+
+@pytest.mark.parametrize("name", ["PredictionService", "ModelService"])
+def test_reflection_describes_the_services(channel: grpc.Channel, name: str) -> None:
+    reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+    asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"tensorflow.serving.{name}")
+    (answer,) = reflection.ServerReflectionInfo(iter([asked]))
+    assert answer.file_descriptor_response.file_descriptor_proto, answer.error_response
 
 
 def test_configuration_is_not_to_be_reloaded(channel: grpc.Channel) -> None:

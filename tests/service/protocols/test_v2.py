@@ -131,6 +131,18 @@ def test_nested_data_is_answered_like_flat(client: TestClient) -> None:
     assert answer(client, {"inputs": [tensor("x", ROWS, data=ROWS.tolist())]}) == answer(client)
 
 
+def test_single_value_a_row_may_have_an_axis_of_its_own(client_of: Callable[..., TestClient]) -> None:
+    inputs = {"amounts": ROWS, "city": np.array([["Oslo"], ["Łódź"]])}
+    body, headers = binary_body(inputs)
+    client = client_of("combine")
+    nested = [as_json("amounts", ROWS), tensor("city", inputs["city"], data=[["Oslo"], ["Łódź"]])]
+    for response in (client.post(INFER, content=body, headers=headers), client.post(INFER, json={"inputs": nested})):
+        assert arrays(response)["greeting"].tolist() == ["to Oslo", "to Łódź"]
+    assert "must have shape (rows,)" in error(
+        client.post(INFER, json={"inputs": [nested[0], as_json("city", np.array([["a", "b"], ["c", "d"]]))]})
+    )
+
+
 @pytest.mark.parametrize("identity", ["7", "", "Łódź \0"])
 def test_id_is_echoed(client: TestClient, identity: str) -> None:
     assert answer(client, {"id": identity, **REQUEST})["id"] == identity
@@ -139,6 +151,16 @@ def test_id_is_echoed(client: TestClient, identity: str) -> None:
 def test_body_of_any_media_type_is_read(client: TestClient) -> None:
     response = client.post(INFER, content=json.dumps(REQUEST), headers={"content-type": "text/plain"})
     assert response.status_code == 200
+
+
+def test_null_is_as_if_it_were_not_there(client: TestClient) -> None:
+    unset = {"id": None, "parameters": None, "outputs": None}  # as many serializers write what is not set
+    inputs = [{**as_json("x", ROWS), "parameters": None}]
+    assert answer(client, {"inputs": inputs, **unset}) == answer(client)
+    body, headers = binary_body({"x": ROWS}, outputs=None)
+    body = body.replace(b'"parameters"', b'"data": null, "parameters"')
+    headers[HEADER] = str(int(headers[HEADER]) + len(b'"data": null, '))
+    assert arrays(client.post(INFER, content=body, headers=headers))["y"].tolist() == (ROWS * 2).tolist()
 
 
 def test_outputs_come_as_they_were_asked_for(client_of: Callable[..., TestClient]) -> None:
@@ -183,12 +205,19 @@ def test_raw_body_tells_the_one_free_size(client_of: Callable[..., TestClient]) 
     assert arrays(response)["y"].shape == (1, 3, 2, 1)
 
 
+@pytest.mark.parametrize("text", ["", "Łódź", "\0\0\0\4four"])
+def test_raw_body_is_one_string_without_its_length(client_of: Callable[..., TestClient], text: str) -> None:
+    response = client_of("scalar-string").post(INFER, content=text.encode(), headers={HEADER: "0"})
+    assert arrays(response)["y"].tolist() == [text]
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
         ("combine", "A raw body needs a model of one input with at most one free size."),
         ("cube-int8", "A raw body needs a model of one input with at most one free size."),
-        ("words", "A raw body cannot hold strings."),
+        ("words", "A raw body is one string, and the model takes others a row."),
+        ("scalar-string", "Input `x` must hold strings in UTF-8."),
         ("wide", "Input `x` of shape [1, 500] must have 2000 bytes. Received: 8."),
         ("images", "Input `x` of shape [1, 0, 2, 1] must have 0 bytes. Received: 7."),
     ],
@@ -196,7 +225,7 @@ def test_raw_body_tells_the_one_free_size(client_of: Callable[..., TestClient]) 
 def test_raw_body_that_tells_no_tensor_is_refused(
     client_of: Callable[..., TestClient], kind: str, message: str
 ) -> None:
-    content = b"1234567" if kind == "images" else b"12345678"
+    content = {"images": b"1234567", "scalar-string": b"\xff"}.get(kind, b"12345678")
     assert error(client_of(kind).post(INFER, content=content, headers={HEADER: "0"})).startswith(message)
 
 

@@ -10,7 +10,7 @@ from starlette.types import Message
 from service.protocols.v2_body import HEADER, Body, read_body
 
 
-async def read(content: bytes, json_length: int, *headers: tuple[bytes, bytes]) -> Body:
+async def read(content: bytes, json_length: int | str, *headers: tuple[bytes, bytes]) -> Body:
     """What is read of a body that comes in chunks of 1000 bytes."""
     chunks = [content[start : start + 1000] for start in range(0, len(content), 1000)]
 
@@ -34,3 +34,8 @@ async def test_tensors_begin_aligned_whatever_is_before_them(json_length: int, i
     assert (bytes(body.json), bytes(body.tensors)) == (content[:json_length], b"t" * 4096)
     assert np.frombuffer(body.tensors, np.uint8).ctypes.data % 16 == 0
     assert body.is_raw == (json_length == 0)
+
+
+@pytest.mark.anyio
+async def test_white_space_around_the_length_of_the_json_is_no_part_of_it() -> None:
+    assert bytes((await read(b"{}tensor", " 2\t ")).json) == b"{}"

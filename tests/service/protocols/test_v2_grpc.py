@@ -28,7 +28,12 @@ from tests.service.waiting import wait_until
 
 ROWS = np.array([[1, 2], [3, 4]], np.float32)
 LIMIT = 10_000
-MODELS = sorted(["scale", "held", "combine", "broken", *[f"scalar-{dtype}" for dtype in DTYPES]])
+SHAPES = {
+    "scalar": st.tuples(st.integers(0, 40)),
+    "cube": st.tuples(st.integers(0, 4), *[st.integers(0, 3)] * 4),
+}
+ECHOES = [f"{kind}-{dtype}" for kind in SHAPES for dtype in DTYPES]
+MODELS = sorted(["scale", "held", "combine", "broken", *ECHOES])
 TYPED = {"bool": "bool", "float32": "fp32", "float64": "fp64", "string": "bytes", "int64": "int64", "uint64": "uint64"}
 TYPED |= {f"{sign}int{bits}": f"{sign}int" for sign in ("", "u") for bits in (8, 16, 32)}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).filter(lambda text: not text.endswith("\0"))
@@ -109,32 +114,47 @@ def failure(call: Callable[[], object]) -> tuple[str, str]:
     return caught.value.code().name, caught.value.details()
 
 
-def some_array(draw: Any, dtype: str) -> np.ndarray:
+def some_array(draw: Any, kind: str, dtype: str) -> np.ndarray:
     elements = TEXTS if dtype == "string" else None
-    values: np.ndarray = draw(
-        some.arrays(object if dtype == "string" else dtype, st.integers(0, 40), elements=elements)
-    )
+    values: np.ndarray = draw(some.arrays(object if dtype == "string" else dtype, SHAPES[kind], elements=elements))
     return values
 
 
+def shape_of_answer(values: np.ndarray) -> list[int]:
+    """Of no rows the golden row tells the free sizes, which are all 1."""
+    return list(values.shape) if len(values) else [0, *[1] * (values.ndim - 1)]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", SHAPES)
 @few
 @given(data=st.data())
-def test_raw_tensors_come_back_byte_by_byte(stub: Any, dtype: str, data: st.DataObject) -> None:
-    values = some_array(data.draw, dtype)
-    answer = stub.ModelInfer(request(values, f"scalar-{dtype}"))
+def test_raw_tensors_come_back_byte_by_byte(stub: Any, kind: str, dtype: str, data: st.DataObject) -> None:
+    values = some_array(data.draw, kind, dtype)
+    answer = stub.ModelInfer(request(values, f"{kind}-{dtype}"))
     assert answer.raw_output_contents[0] == pack(values)
-    assert list(answer.outputs[0].shape) == list(values.shape)
+    assert list(answer.outputs[0].shape) == shape_of_answer(values)
+
+
+@few
+@given(bits=some.arrays(np.uint16, st.integers(0, 40)))
+def test_bfloat16_is_taken_exactly_where_float32_is(stub: Any, bits: np.ndarray) -> None:
+    asked = request(bits, "scalar-float32")
+    asked.inputs[0].datatype = "BF16"
+    answer = stub.ModelInfer(asked)
+    assert answer.raw_output_contents[0] == b"".join(b"\0\0" + value.tobytes() for value in bits)
 
 
 @pytest.mark.parametrize("dtype", sorted(TYPED))
+@pytest.mark.parametrize("kind", SHAPES)
 @few
 @given(data=st.data())
-def test_typed_tensors_come_back_typed(stub: Any, dtype: str, data: st.DataObject) -> None:
-    values = some_array(data.draw, dtype)
-    answer = stub.ModelInfer(typed(values, f"scalar-{dtype}"))
+def test_typed_tensors_come_back_typed(stub: Any, kind: str, dtype: str, data: st.DataObject) -> None:
+    values = some_array(data.draw, kind, dtype)
+    answer = stub.ModelInfer(typed(values, f"{kind}-{dtype}"))
     assert not answer.raw_output_contents
-    np.testing.assert_array_equal(array(answer), values)
+    assert list(answer.outputs[0].shape) == shape_of_answer(values)
+    np.testing.assert_array_equal(array(answer).ravel(), values.ravel())
 
 
 def test_answer_has_model_version_and_id(stub: Any) -> None:
@@ -250,6 +270,7 @@ def shared() -> Any:
         (request(model_version="x"), "NOT_FOUND", "`scale` has no label `x`. Labels: none."),
         (request(ROWS.astype(np.float64)), "INVALID_ARGUMENT", "Input `x` must be FP32. Received: FP64."),
         (request(ROWS[:, :1]), "INVALID_ARGUMENT", "Input `x` must have shape (rows, 2)."),
+        (request(ROWS[0, 0]), "INVALID_ARGUMENT", "Input `x` must have shape (rows, 2). Received: shape ()."),
         (both(ROWS), "INVALID_ARGUMENT", "Input 'x' must be in `contents` or raw, not both."),
         (with_raw(b"", b""), "INVALID_ARGUMENT", "`raw_input_contents` must hold all 1 inputs or none. Received: 2."),
         (with_raw(b"123"), "INVALID_ARGUMENT", "Input `x` of shape [2, 2] must have 16 bytes. Received: 3."),
@@ -328,6 +349,17 @@ def test_stream_answers_in_order_and_errors_do_not_end_it(stub: Any) -> None:
     assert (first.infer_response.id, array(first.infer_response).tolist()) == ("1", [[2, 4], [6, 8]])
     assert (second.infer_response.id, second.error_message) == ("2", "Input `x` must be FP32. Received: INT32.")
     assert (third.infer_response.id, third.error_message) == ("3", "")
+    for answer in (first, second, third):
+        assert answer.infer_response.parameters["triton_final_response"].bool_param
+
+
+def test_stream_ends_with_what_is_no_request(channel: grpc.Channel) -> None:
+    stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    answers = stream(iter([request().SerializeToString(), b"\xff\xff"]))
+    first = messages.ModelStreamInferResponse.FromString(next(answers))
+    assert array(first.infer_response).tolist() == [[2, 4], [6, 8]]
+    reason = "A message of the stream is no ModelInferRequest."
+    assert failure(lambda: next(answers)) == ("INVALID_ARGUMENT", reason)
 
 
 def test_failing_model_does_not_end_a_stream_nor_tell_why(stub: Any) -> None:
@@ -354,3 +386,7 @@ def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
     answer = next(stub.ServerReflectionInfo(iter([asked])))
     names = [item.name for item in answer.list_services_response.service]
     assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= set(names)
+    for name in ("inference.GRPCInferenceService", "grpc.health.v1.Health"):
+        asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+        (answer,) = stub.ServerReflectionInfo(iter([asked]))
+        assert answer.file_descriptor_response.file_descriptor_proto

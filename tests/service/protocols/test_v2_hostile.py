@@ -74,6 +74,13 @@ def test_shape_of_other_many_values_than_came(client: TestClient, shape: list[in
     assert "must have" in refused(client, text.encode() + ROWS.tobytes(), **length(len(text)))
 
 
+def test_single_value_that_is_no_row(client: TestClient) -> None:
+    reason = "Input `x` must have shape (rows, 2). Received: shape ()."
+    assert refused(client, changed(shape=[], data=[1])) == reason
+    text = json.dumps({"inputs": [tensor("x", ROWS, shape=[], parameters={"binary_data_size": 4})]})
+    assert refused(client, text.encode() + b"\0\0\0\0", **length(len(text))) == reason
+
+
 def test_shape_of_no_values_that_no_array_can_have(client: TestClient) -> None:
     huge = {"name": "x", "datatype": "INT8", "shape": [0, *[2**31 - 1] * 4], "data": []}
     refused(client, json.dumps({"inputs": [huge]}), model="cube-int8")

@@ -19,6 +19,7 @@ LIMIT = 10_000
 NPY, NPZ, CSV, ARROW, MESSAGEPACK = KINDS.values()
 ONE = Signature(inputs=(spec("x", "float32", None),), outputs=(spec("y", "float32"),))
 WORDS = Signature(inputs=(spec("x", "string"),), outputs=(spec("y", "string"),))
+FLAGS = Signature(inputs=(spec("x", "int8", nullable=True),), outputs=(spec("y", "float32"),))
 GAPS = Signature(
     inputs=(
         TensorSpec(name="number", dtype="float32", shape=(None,), nullable=True),
@@ -196,6 +197,53 @@ def test_dictionary_that_unpacks_to_too_much_text_is_refused() -> None:
         ARROW.decode(stream(pa.table({"x": column})), WORDS, LIMIT)
 
 
+VIEWS = pa.array(["a" * 1000] * 20, pa.string_view())
+
+
+@pytest.mark.parametrize(
+    ("signature", "column", "message"),
+    [
+        (WORDS, VIEWS, "`x` may have at most 19999 bytes. Received: 20000."),
+        (WORDS, pa.DictionaryArray.from_arrays([0], VIEWS), "`x` may have at most 19999 bytes. Received: 20000."),
+        (
+            FLAGS,
+            pa.Array.from_buffers(pa.null(), 10**9, [None]),
+            "`x` may have at most 19999 bytes. Received: 8000000000.",
+        ),
+        (WORDS, pa.array([b"\xff"]), "not a sound Arrow IPC stream: Invalid UTF8"),
+        (
+            WORDS,
+            pa.DictionaryArray.from_arrays([0], pa.array([None], pa.string())),
+            "must hold strings. Row 0 holds null",
+        ),
+    ],
+    ids=["views", "views in a dictionary", "nulls", "bytes", "null in a dictionary"],
+)
+def test_arrow_that_would_become_more_than_it_says_is_refused(
+    signature: Signature, column: pa.Array, message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        ARROW.decode(stream(pa.table({"x": column})), signature, 19_999)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string_view(), pa.large_string(), pa.binary(), pa.large_binary(), pa.binary_view()]
+)
+def test_text_of_any_type_of_arrows_is_taken(kind: pa.DataType) -> None:
+    long = "Łódź, and on, beyond the twelve bytes that a view holds itself"
+    column = pa.array(["", "a", long], pa.string()).cast(kind)
+    for found in (column, column.slice(1), column.dictionary_encode()):
+        table = pa.table({"x": found})
+        assert ARROW.decode(stream(table), WORDS, LIMIT)["x"].tolist() == ["", "a", long][-len(found) :]
+
+
+def test_column_without_any_value_has_no_type_of_its_own() -> None:
+    table = pa.table({"number": pa.nulls(2), "flag": pa.nulls(2), "word": pa.nulls(2)})
+    found = ARROW.decode(stream(table), GAPS, LIMIT)
+    np.testing.assert_array_equal(found["number"], np.array([np.nan, np.nan], np.float32))
+    assert (found["flag"].tolist(), found["word"].tolist()) == ([-128, -128], ["", ""])
+
+
 def test_gaps_are_what_stands_for_them() -> None:
     table = pa.table({
         "number": pa.array([1, None], pa.int8()),
@@ -219,7 +267,8 @@ def test_gaps_are_what_stands_for_them() -> None:
         (b"number,flag,word,word\n1,true,a,b\n", "Received: `flag`, `number`, `word`, `word`."),
         (b"number,flag,word\n1,true\n", "must have 3 cells. Row 0 has 2."),
         (b"number,flag,word\n1,true,a\n1_000,true,a\n", "`number` must hold numbers. Row 1 holds '1_000'."),
-        (b"number,flag,word\n1e999,true,a\n", "must hold numbers that fit float32"),
+        (b"number,flag,word\n1e999,true,a\n", "must hold numbers that fit float32. Row 0 holds '1e999'."),
+        (b"number,flag,word\n1e39,true,a\n", "must hold numbers that fit float32. Row 0 holds 1e\\+39."),
         (b"number,flag,word\n1,yes,a\n", "`flag` must hold true or false. Row 0 holds 'yes'."),
         (b'number,flag,word\n1,true,"a"b\n', "not CSV in UTF-8"),
         (b"number,flag,word\n1,true,\xff\n", "not CSV in UTF-8"),
@@ -242,6 +291,8 @@ def test_csv_of_other_values_is_refused(body: bytes, message: str) -> None:
         (b"\x81\xa9instances\x91\xc4\x01a", "must hold numbers. Row 0 holds b'a'"),
         (b"\x81\xa9instances\x91\xd6\xff\x00\x00\x00\x00", "must hold numbers. Row 0 holds"),
         (b"\x81\xa9instances\x91\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xc0", "not MessagePack"),
+        (b"\x81\xa9instances\x91\xd4\x05a", "not MessagePack: there is an extension of type 5"),
+        (b"\x81\xa9instances\x91\x91\xd4\x05a", "not MessagePack: there is an extension of type 5"),
         (b"\xc0", "a map with the one key `instances`"),
     ],
 )

@@ -37,7 +37,7 @@ def values(dtype: str, shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
     if dtype.startswith("float"):
         largest = float(np.finfo(dtype).max)
         numbers = st.floats(-largest, largest, width=np.finfo(dtype).bits)
-        return arrays.arrays(dtype, shape, elements=st.just(math.nan) | numbers)
+        return arrays.arrays(dtype, shape, elements=st.sampled_from([math.nan, math.inf, -math.inf]) | numbers)
     return arrays.arrays(dtype, shape)
 
 

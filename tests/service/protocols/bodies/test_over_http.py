@@ -97,6 +97,14 @@ def test_labels_come_as_two_columns(store: ArtifactStore, serve: Serve) -> None:
     assert response.text == "label,probability\r\ncat,1.0\r\nant,1.0\r\n"
 
 
+def test_labels_do_not_go_into_one_array(store: ArtifactStore, serve: Serve) -> None:
+    publish_fake(store, "demo", "classify")
+    rows = {"instances": [[0, 0, 20]]}
+    response = serve().post("/predict?labels=true", json=rows, headers={"accept": "application/x-npy"})
+    message = "application/x-npy holds one array, and these are 2. Use application/x-npz."
+    assert (response.status_code, response.json()["error"]) == (400, message)
+
+
 @pytest.mark.parametrize(
     ("kind", "headers", "message"),
     [
@@ -122,6 +130,7 @@ def test_what_does_not_fit_is_refused(
 
 def test_shape_of_an_array_is_checked_as_any_other(client: TestClient) -> None:
     headers = {"content-type": "application/x-npy"}
-    response = client.post("/predict", content=npy(np.ones((2, 3), np.float32)), headers=headers)
-    assert response.status_code == 400
-    assert response.json()["error"].startswith("Input `x` must have shape (rows, 2). Received: shape (2, 3).")
+    for shape in ((2, 3), (2,), ()):
+        response = client.post("/predict", content=npy(np.ones(shape, np.float32)), headers=headers)
+        assert response.status_code == 400
+        assert response.json()["error"].startswith(f"Input `x` must have shape (rows, 2). Received: shape {shape}.")
