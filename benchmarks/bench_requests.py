@@ -21,6 +21,7 @@ from service.runtimes.trial import rows_of
 
 MANY = 32
 WIDE = "wide"
+DECIMALS = 3
 WIDE_FEATURES, WIDE_UNITS, WIDE_CLASSES = 784, "512,512", 10
 
 
@@ -57,7 +58,7 @@ def requests(digits: Artifact, wide: Artifact) -> list[Asked]:
     asked.append(_npy("digits", many))
     asked += [
         Asked(f"{WIDE}, {MANY} rows, JSON{form}", WIDE, MANY, 16, "/predict", (load.JSON,), _json(wide_many, decimals))
-        for form, decimals in (("", 3), (" in full", None))
+        for form, decimals in (("", DECIMALS), (" in full", None))
     ]
     asked.append(_binary(WIDE, wide_many))
     asked.append(_npy(WIDE, wide_many))

@@ -137,9 +137,9 @@ class FastLane(Collecting):
 
     def _enter(self) -> Request | None:
         """The request whose head has just come, if it is one for the lane."""
-        asked = parse_url(self.url) if self._predictor else None
-        parser = self.parser
-        if asked is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+        predictor, parser = self._predictor, self.parser
+        asked = parse_url(self.url) if predictor else None
+        if predictor is None or asked is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return None
         found: dict[bytes, bytes] = {}
         for name, value in self.headers:
@@ -152,7 +152,9 @@ class FastLane(Collecting):
         length = int(found.get(b"content-length", b"0"))
         accept = found.get(_ACCEPT, _ANYTHING)
         takes_json = accept in {_ANYTHING, _MEDIA_TYPE} or kind_of_answer(accept.decode("latin-1")) is None
-        if not (is_json and takes_json) or length > self._longest_body or self.is_closing_soon:
+        if not (is_json and takes_json) or self.is_closing_soon:
+            return None
+        if length > self._longest_body and length > predictor.most_bytes(asked.target, self.limits.max_body_bytes):
             return None
         timeout = found[TIMEOUT].decode("latin-1") if TIMEOUT in found else None
         head = Head(self.url, *asked, timeout, length, parser.should_keep_alive())

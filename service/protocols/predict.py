@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from models.manifest import Tensors
 from service.engine import Done, Engine
-from service.errors import InvalidRequest, NotFound
+from service.errors import InvalidRequest, NotFound, ServiceError
 from service.inference import InferenceRequest, InferenceResponse
 from service.metadata import ModelMetadata
 from service.metrics import Metrics, RequestMetrics
@@ -65,6 +65,11 @@ class PredictPlan:
         self._decoder = RowsDecoder(metadata.signature)
         self._hint = _hint(metadata)
         self.encoder = AnswerEncoder(metadata.signature, metadata.name, metadata.version, metadata.runtime)
+
+    @property
+    def most_bytes(self) -> int:
+        """Of a body in JSON that may be decoded on the event loop."""
+        return self._decoder.most_bytes
 
     def check_labels(self) -> None:
         """Refuses a request for labels of a model that has none.
@@ -184,6 +189,13 @@ class Predictor:
         if plan is None:
             plan = self._found[target] = self._find(target)
         return plan
+
+    def most_bytes(self, target: Target, most: int) -> int:
+        """Of a body that may be decoded on the event loop, at most `most`."""
+        try:
+            return min(most, self.plan(target).most_bytes)
+        except ServiceError:  # which the application will tell
+            return 0
 
     def _find(self, target: Target) -> PredictPlan:
         name, version, label = target

@@ -375,6 +375,27 @@ def test_bodies_of_one_form_run_as_one_batch(store: ArtifactStore) -> None:
         assert lane.runtimes.loaded[0].batch_sizes == [6]
 
 
+@pytest.mark.parametrize(
+    ("model", "rows", "limit", "asked"),
+    [
+        ("demo", b"[1,2]," * 50_000, 10**6, 0),
+        ("demo", b"[1,2]," * 200_000, 10**7, 1),
+        ("words", b'["a","b"],' * 20_000, 10**6, 0),
+        ("words", b'["a","b"],' * 50_000, 10**6, 1),
+        ("stranger", b"[1,2]," * 50_000, 10**6, 1),
+    ],
+)
+def test_long_body_is_left_to_the_application_where_it_would_hold_up_the_loop(
+    store: ArtifactStore, model: str, rows: bytes, limit: int, asked: int
+) -> None:
+    publish_fake(store, batch_safe=True)
+    publish_fake(store, "words", "words", batch_safe=True)
+    request = post(b'{"instances":[%b]}' % rows[:-1], path=b"/models/%b/predict" % model.encode())
+    with both_ways(store, 2, max_body_bytes=limit, max_rows=10**6) as doors:
+        quick, slow, found = both(doors, request)
+    assert (quick, found) == (slow, asked)
+
+
 class Line:
     """A connection that notes what it is told."""
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.manifest import Signature, TensorSpec
 from service.errors import InvalidRequest
 from service.protocols import json_rows, tensors
-from service.protocols.json_rows import LARGE_BODY_BYTES, RowsDecoder
+from service.protocols.json_rows import LARGE_NUMBERS_BYTES, RowsDecoder
 from tests.examples import examples
 
 DTYPES = ["bool", "int8", "int32", "int64", "uint8", "uint32", "uint64", "float16", "float32", "float64", "string"]
@@ -164,7 +164,7 @@ def test_large_body_is_decoded_like_a_small_one() -> None:
     spec = TensorSpec(name="x", dtype="float32", shape=(None, 2))
     rows = np.arange(200_000, dtype=np.float32).reshape(-1, 2)
     body = json.dumps({"instances": rows.tolist()}).encode()
-    assert len(body) > LARGE_BODY_BYTES
+    assert len(body) > LARGE_NUMBERS_BYTES
     np.testing.assert_array_equal(RowsDecoder(Signature(inputs=(spec,), outputs=(spec,))).decode(body)["x"], rows)
 
 
