@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from service.connection import Awaits, Connection
-from service.lane_request import Heads, Request
+from service.lane_heads import Heads
+from service.lane_request import Request
 from service.observer import Observing
 
 HEADS = Heads()

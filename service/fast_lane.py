@@ -3,8 +3,8 @@
 A connection that finds the head of a plain `POST .../predict` collects the body and leaves it to the turn of the event
 loop, which answers requests of one row together; any other is decoded, its rows are queued in the engine, and the
 answer is written when the engine calls back. Everything else is uvicorn's and goes on to the application:
-other paths, and predictions that are chunked, large, compressed, of another type, or that ask for 100-continue. What is
-done with a body is in `service.protocols.predict` for both ways, so the answers are the same to the byte.
+other paths, and predictions that are chunked, large, compressed, or that ask for 100-continue. What is done with a body
+is in `service.protocols.predict` for both ways, so the answers are the same to the byte.
 
 Requests that one client sends without waiting are answered in their order: `_lane` holds them until their turn. One
 that follows a request of the application's waits in uvicorn's own `pipeline`, as the application's do.
@@ -25,21 +25,15 @@ from service.connection import CLOSE, Awaits
 from service.errors import ServiceError
 from service.exchange import CLIENT_LEFT
 from service.inference import InferenceResponse
-from service.lane_request import Answer, Head, Request
-from service.protocols.bodies import kind_of_answer
+from service.lane_heads import ID, read_head
+from service.lane_request import Answer, Request
+from service.protocols.answers import answer_tensors
 from service.protocols.json_rows import LARGE_BODY_BYTES
-from service.protocols.predict import JSON, TIMEOUT_HEADER, Predictor, PredictPlan, parse_url, timeout_seconds
+from service.protocols.predict import Predictor, PredictPlan, timeout_seconds
 from service.turn import Turn
 
 _MOST_AT_ONCE = 64
-_MEDIA_TYPE = JSON.encode()
-TIMEOUT = TIMEOUT_HEADER.lower().encode()
-ID = b"x-request-id"
 _LINES = b"content-length: %d\r\ncontent-type: %b\r\nx-request-id: %b\r\n"
-_ALLOWED = frozenset({b"content-length", b"content-type", TIMEOUT, ID})
-_ACCEPT, _ANYTHING = b"accept", b"*/*"
-DECLINED = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
-_READ = _ALLOWED | DECLINED | {_ACCEPT}
 
 
 class FastLane(Collecting):
@@ -126,11 +120,15 @@ class FastLane(Collecting):
             assert isinstance(plan, PredictPlan)  # noqa: S101 - what has been queued has been decoded
             encoder = plan.encoder_for(result)
             began = perf_counter()
-            body = encoder.encode(result.outputs, labels=request.head.labels)
+            head = request.head
+            if head.answer:
+                body = head.answer.encode(answer_tensors(result, labels=head.labels))
+            else:
+                body = encoder.encode(result.outputs, labels=head.labels)
             ended = perf_counter()
             counts = plan.counts if result.version == plan.version else plan.counts_for(result)
             counts.succeeded((ended - request.received, request.decoded - request.received, ended - began))
-            request.answer = Answer(200, encoder.head, body)
+            request.answer = Answer(200, encoder.head, body, head.media_type)
         except Exception as error:
             request.answer = request.failure(self._observing, error)
         self._advance()
@@ -138,29 +136,20 @@ class FastLane(Collecting):
     def _enter(self) -> Request | None:
         """The request whose head has just come, if it is one for the lane."""
         predictor, parser = self._predictor, self.parser
-        asked = parse_url(self.url) if predictor else None
-        if predictor is None or asked is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+        if predictor is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return None
-        found: dict[bytes, bytes] = {}
-        for name, value in self.headers:
-            if name in _READ:
-                if name in found or name in DECLINED:
-                    return None
-                found[name] = value
-        media_type = found.get(b"content-type", _MEDIA_TYPE)
-        is_json = media_type == _MEDIA_TYPE or media_type.partition(b";")[0].strip().lower() == _MEDIA_TYPE
-        length = int(found.get(b"content-length", b"0"))
-        accept = found.get(_ACCEPT, _ANYTHING)
-        takes_json = accept in {_ANYTHING, _MEDIA_TYPE} or kind_of_answer(accept.decode("latin-1")) is None
-        if not (is_json and takes_json) or self.is_closing_soon:
+        head = read_head(self.url, self.headers, keep_alive=parser.should_keep_alive())
+        if head is None or self.is_closing_soon:
             return None
-        if length > self._longest_body and length > predictor.most_bytes(asked.target, self.limits.max_body_bytes):
+        most = self._longest_body
+        if head.length > most and not head.kind:
+            most = predictor.most_bytes(head.target, self.limits.max_body_bytes)
+        if head.length > most:
             return None
-        timeout = found[TIMEOUT].decode("latin-1") if TIMEOUT in found else None
-        head = Head(self.url, *asked, timeout, length, parser.should_keep_alive())
-        if self._unknown_head is not None and ID not in found and head.keep_alive:
+        own_id = dict(self.headers).get(ID)
+        if self._unknown_head is not None and own_id is None and head.keep_alive:
             HEADS.add(self._unknown_head, head)
-        return Request(self, head, self._observing.request_ids.choose(found.get(ID)))
+        return Request(self, head, self._observing.request_ids.choose(own_id))
 
     def _is_free(self) -> bool:
         """Whether a request need not wait for the application to answer an earlier one."""
@@ -231,12 +220,12 @@ class FastLane(Collecting):
         predictor = self._predictor
         assert predictor is not None  # noqa: S101 - nothing has entered without it
         try:
-            _, target, labels, timeout, *_ = request.head
+            _, target, labels, timeout, _, _, kind, answer, _ = request.head
             seconds = timeout_seconds(timeout)
             plan = request.plan = predictor.plan(target)
-            if labels:
-                plan.check_labels()
-            inputs = plan.decode(bytes(request.body))
+            plan.check_answer(answer, labels=labels)
+            body = bytes(request.body)
+            inputs = plan.decode_kind(kind, self.limits.max_body_bytes, body) if kind else plan.decode(body)
             request.decoded = perf_counter()
             request.body = b""
             request.ticket = plan.submit(inputs, target, seconds, request.done)

@@ -10,10 +10,11 @@ from typing import NamedTuple, Protocol
 from service.errors import UNFORESEEN, ServiceError, error_body, log_error
 from service.exchange import Exchange
 from service.inference import InferenceResponse
+from service.lane_heads import Head
 from service.logs import request_id
 from service.metrics import RequestMetrics
 from service.observer import Observing
-from service.protocols.predict import PROTOCOL, Target
+from service.protocols.predict import PROTOCOL
 from service.protocols.together import Bodies, Together
 from service.tickets import Ticket
 
@@ -50,47 +51,6 @@ class Plan(Protocol):
 
     def answer_together(self, bodies: Bodies, received: float) -> Together | None:
         """The answers to several requests, if they could be answered together."""
-
-
-class Head(NamedTuple):
-    """What the head of a request for the lane says; `length` is that of the body.
-
-    `json_length` is that of the JSON before the tensors of a binary request, and None in all others.
-    """
-
-    url: bytes
-    target: Target
-    labels: bool
-    timeout: str | None
-    length: int
-    keep_alive: bool
-    json_length: int | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the request asks for nothing but predictions."""
-        return not self.labels and self.timeout is None
-
-
-class Heads:
-    """Heads that have been parsed before: a client sends the same one over and over, byte for byte."""
-
-    _MOST, _LONGEST = 1024, 2048
-
-    def __init__(self) -> None:
-        self._heads: dict[bytes, Head] = {}
-        self.get = self._heads.get
-
-    def add(self, text: bytes, head: Head) -> None:
-        """Keeps a head, from the first letter of `POST` to the empty line, if it may stand for all such text.
-
-        A line that ends in a bare LF may be where the parser sees the end.
-        """
-        if len(text) > self._LONGEST or not text.startswith(b"POST ") or text.count(b"\n") != text.count(b"\r\n"):
-            return
-        if len(self._heads) >= self._MOST:
-            self._heads.clear()
-        self._heads[text] = head
 
 
 class Answer(NamedTuple):

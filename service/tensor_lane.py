@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from service.collecting import HEADS
-from service.fast_lane import DECLINED, ID, TIMEOUT, FastLane
-from service.lane_request import Answer, Head, Request
+from service.fast_lane import FastLane
+from service.lane_heads import DECLINED, ID, TIMEOUT, Head
+from service.lane_request import Answer, Request
 from service.protocols.v2_body import HEADER
 from service.protocols.v2_together import parse_url
 
@@ -74,7 +75,7 @@ class TensorLane(FastLane):
         ):
             return
         if self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1" and not self.is_closing_soon:
-            HEADS.add(text, Head(self.url, target, False, None, int(length), True, int(json_length)))
+            HEADS.add(text, Head(self.url, target, False, None, int(length), True, json_length=int(json_length)))
 
     def _take_whole(self, request: Request, raw: bytes, end: int) -> None:
         length = request.head.json_length

@@ -13,13 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from models.store import ArtifactStore
 from service.inference import InferenceResponse
-from service.lane_request import Answer, Head, Request
+from service.lane_heads import Head
+from service.lane_request import Answer, Request
 from service.metrics import Metrics
+from service.protocols.bodies import KINDS
 from service.protocols.predict import Target
 from service.protocols.v2_together import TensorPlans
 from service.statistics import Statistics
@@ -373,6 +376,21 @@ def test_bodies_of_one_form_run_as_one_batch(store: ArtifactStore) -> None:
         for number, wire in enumerate(wires):
             assert wire.answer().endswith(b'{"predictions":[[%d.0,4.0]],"model":"demo","version":1}' % (2 * number))
         assert lane.runtimes.loaded[0].batch_sizes == [6]
+
+
+FORMS = {"application/json": BODY} | {name: kind.encode({"x": np.ones((2, 2), "f4")}) for name, kind in KINDS.items()}
+ACCEPTS = ["*/*", "image/png", "application/npy", "text/csv;q=0.5, application/x-npz;q=0.6", *FORMS]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_body_and_answer_of_each_form_are_the_same_either_way(doors: tuple[Door, Door], form: str) -> None:
+    own, body = b"Content-Type: " + form.encode(), FORMS[form]
+    requests = [post(body, own, b"Accept: " + accept.encode()) for accept in ACCEPTS]
+    requests += [post(body, own, path=path) for path in (b"/predict?labels=true", b"/models/combine/predict")]
+    requests += [post(body[:-1], own), post(b"", own), post(body, own, b"X-Request-Timeout-Ms: 0")]
+    for request in requests:
+        quick, slow, asked = both(doors, request)
+        assert (quick, asked) == (slow, 0)
 
 
 @pytest.mark.parametrize(

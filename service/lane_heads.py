@@ -1,0 +1,90 @@
+"""What the head of a request for the fast lane says, and heads that have been read before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from service.errors import UnsupportedMedia
+from service.protocols.bodies import JSON, BodyKind, kind_of_answer, kind_of_body
+from service.protocols.predict import TIMEOUT_HEADER, Target, parse_url
+
+TIMEOUT = TIMEOUT_HEADER.lower().encode()
+ID = b"x-request-id"
+DECLINED = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
+"""Headers of a request that the lane leaves to the application."""
+_TYPE, _LENGTH, _ACCEPT = b"content-type", b"content-length", b"accept"
+_READ = DECLINED | {_TYPE, _LENGTH, _ACCEPT, TIMEOUT, ID}
+_JSON = JSON.encode()
+
+
+class Head(NamedTuple):
+    """What the head of a request says; `length` is that of the body.
+
+    `kind` and `answer` are the forms of the body and of the answer; None is JSON. `json_length` is that of the JSON
+    before the tensors of a binary request, and None in all others.
+    """
+
+    url: bytes
+    target: Target
+    labels: bool
+    timeout: str | None
+    length: int
+    keep_alive: bool
+    kind: BodyKind | None = None
+    answer: BodyKind | None = None
+    json_length: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the request asks for nothing but predictions, in JSON or as tensors."""
+        return not (self.labels or self.timeout is not None or self.kind or self.answer)
+
+    @property
+    def media_type(self) -> bytes:
+        """Of the answer, as FastAPI writes it."""
+        if self.answer is None:
+            return _JSON
+        charset = "; charset=utf-8" if self.answer.media_type.startswith("text/") else ""
+        return (self.answer.media_type + charset).encode()
+
+
+def read_head(url: bytes, headers: Iterable[tuple[bytes, bytes]], *, keep_alive: bool) -> Head | None:
+    """The head of a `POST` by HTTP/1.1; None where only the application can answer it."""
+    asked = parse_url(url)
+    if asked is None:
+        return None
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _READ:
+            if name in found or name in DECLINED:
+                return None
+            found[name] = value
+    try:
+        kind = kind_of_body(found.get(_TYPE, _JSON).decode("latin-1"))
+    except UnsupportedMedia:  # which the application will tell
+        return None
+    answer = kind_of_answer(found.get(_ACCEPT, b"*/*").decode("latin-1"))
+    timeout = found[TIMEOUT].decode("latin-1") if TIMEOUT in found else None
+    return Head(url, *asked, timeout, int(found.get(_LENGTH, b"0")), keep_alive, kind, answer)
+
+
+class Heads:
+    """Heads that have been parsed before: a client sends the same one over and over, byte for byte."""
+
+    _MOST, _LONGEST = 1024, 2048
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, Head] = {}
+        self.get = self._heads.get
+
+    def add(self, text: bytes, head: Head) -> None:
+        """Keeps a head, from the first letter of `POST` to the empty line, if it may stand for all such text.
+
+        A line that ends in a bare LF may be where the parser sees the end.
+        """
+        if len(text) > self._LONGEST or not text.startswith(b"POST ") or text.count(b"\n") != text.count(b"\r\n"):
+            return
+        if len(self._heads) >= self._MOST:
+            self._heads.clear()
+        self._heads[text] = head
