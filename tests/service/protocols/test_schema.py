@@ -72,7 +72,7 @@ def test_document_lists_every_path_of_the_open_inference_protocol(document: dict
 @pytest.mark.parametrize("path", PREDICT_PATHS)
 def test_prediction_documents_the_errors_that_it_gives(document: dict[str, Any], path: str) -> None:
     responses = document["paths"][path]["post"]["responses"]
-    assert sorted(responses) == ["200", "400", "404", "413", "415", "429", "500", "503", "504", "default"]
+    assert sorted(responses) == ["200", "400", "404", "413", "415", "422", "429", "500", "503", "504", "default"]
     schemas = {code: answer["content"]["application/json"]["schema"]["$ref"] for code, answer in responses.items()}
     assert schemas.pop("200").endswith("PredictResponse")
     assert set(schemas.values()) == {"#/components/schemas/ErrorResponse"}
