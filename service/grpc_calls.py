@@ -20,6 +20,8 @@ from service.observer import Observing
 _METHOD = "gRPC"
 """Stands in the access log where a request over HTTP has its method."""
 _ID = "x-request-id"
+_LONGEST_MESSAGE = 2000
+"""Bytes of an error, each of which may become three in a trailer; clients take 8 KiB of those."""
 _NEARLY_OVER_SECONDS = 0.05
 """A client ends a call at its own deadline, whose news may come before the deadline does here."""
 
@@ -61,7 +63,7 @@ class Calls(grpc.aio.ServerInterceptor):
                     return await handler.unary_unary(request, context)
             except ServiceError as error:
                 with suppress(grpc.aio.InternalError):  # the call is over, as after a message that is too large
-                    await context.abort(getattr(grpc.StatusCode, error.grpc_status), str(error))
+                    await context.abort(getattr(grpc.StatusCode, error.grpc_status), _cut(str(error)))
             except NotImplementedError:  # by generated code, which has said so
                 raise
             except Exception:
@@ -126,6 +128,12 @@ class Calls(grpc.aio.ServerInterceptor):
         raise PayloadTooLarge(
             f"There must be a message of at most {self._largest_bytes} bytes. Received: none, or more."
         )
+
+
+def _cut(message: str) -> str:
+    """A message that names what the caller has sent may be as long as that was."""
+    text = message.encode()
+    return message if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE].decode(errors="ignore") + "…"
 
 
 def _is_over(context: Any) -> bool:

@@ -87,6 +87,14 @@ def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), caught.value.details()
 
 
+@pytest.mark.parametrize("letter", ["m", "ö", "\U0001f600"])
+def test_error_that_names_something_long_still_arrives(stub: Any, letter: str) -> None:
+    code, details = refused(lambda: stub.Predict(predict_request(letter * (9000 // len(letter.encode())), x=ROW)))
+    assert code is grpc.StatusCode.NOT_FOUND, details
+    assert details.startswith(f"Servable not found for request: Latest({letter}")
+    assert details.endswith("…")
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("is_raw", [True, False])
 def test_every_dtype_comes_back_as_it_went(stub: Any, dtype: str, is_raw: bool) -> None:
