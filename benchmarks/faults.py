@@ -7,8 +7,9 @@ comes; another model is loaded and unloaded by the control API; and the log's di
 mounting one is permitted).
 
 Ends with a verdict, and with 1 where it fails: wrong answers, failed requests of sound clients, answers of 500, moments
-at which it was not ready, memory that grows after the first minute, and tasks, sockets and threads at the end that it had
-not after that; for these counts all faults pause. The same `--seed` makes the same choices, not the same moments. Linux only.
+at which it was not ready, memory that grows after the first minute, and tasks, sockets and threads at the end that
+it had not then. For these counts all faults pause. The same `--seed` makes the same choices, not the same moments.
+Linux only.
 """
 
 from __future__ import annotations
