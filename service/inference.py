@@ -88,9 +88,11 @@ def check_size(inputs: Tensors, limits: RequestLimits) -> None:
 
 def are_within(inputs: Tensors, counts: list[int], limits: RequestLimits) -> bool:
     """Whether each of several requests, which have `counts` of the rows, would pass `check_size`."""
+    rows, values = sum(counts), sum([each.size for each in inputs.values()])
+    if rows <= limits.max_rows and values <= limits.max_elements:  # all of them together
+        return True
     most = max(counts)
-    values = sum([each.size for each in inputs.values()]) * most // sum(counts)
-    return most <= limits.max_rows and values <= limits.max_elements
+    return most <= limits.max_rows and values * most // rows <= limits.max_elements
 
 
 def check_inputs(signature: Signature, inputs: Tensors) -> None:

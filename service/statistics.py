@@ -65,5 +65,8 @@ class Statistics:
         found.last_run = time.time()
         found.queued.add(waited, requests)
         found.computed.add(ran, requests)
-        if rows in found.sizes or len(found.sizes) < _MOST_SIZES:
-            found.sizes.setdefault(rows, Duration()).add(ran)
+        size = found.sizes.get(rows)
+        if size is None and len(found.sizes) < _MOST_SIZES:
+            size = found.sizes[rows] = Duration()
+        if size is not None:
+            size.add(ran)

@@ -36,8 +36,8 @@ class Turn:
         """As `add`, but before it returns: for the only client there is, whose next request waits for this answer."""
         if self._requests:
             self._requests.append(request)
-        else:
-            self._answer_all([request])
+        elif not self._answer([request]):
+            request.connection.run(request)
 
     def plan(self, request: Request) -> Plan | None:
         """That of the version which answers a request; None where it cannot be answered together with others.
@@ -63,12 +63,8 @@ class Turn:
         if later:
             asyncio.get_running_loop().call_soon(self._end)
         present = [request for request in alike if not request.has_left]
-        if present:
-            self._answer_all(present)
-
-    def _answer_all(self, requests: list[Request]) -> None:
-        if not self._answer(requests):
-            for request in requests:
+        if present and not self._answer(present):
+            for request in present:
                 request.connection.run(request)
 
     def _answer(self, requests: list[Request]) -> bool:
