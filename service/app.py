@@ -24,6 +24,7 @@ from service.protocols import native, tfs, v2, v2_repository
 from service.protocols.predict import Predictor
 from service.protocols.v2_together import TensorPlans
 from service.repository import ModelRepository
+from service.runs import Runs
 from service.runtimes.cores import available_cores
 from service.runtimes.selection import Selection, choose
 from service.settings import Settings
@@ -48,12 +49,9 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
         worker: This process, where it is one of several.
     """
     metrics, statistics = Metrics(), Statistics()
+    runs = Runs(metrics, statistics)
     observing = Observing(metrics, RequestIds(), settings.access_log)
     share = worker.share(metrics.snapshot) if worker else None
-
-    def on_batch(model: str, version: int, rows: int, waited: float, ran: float, requests: int) -> None:
-        metrics.on_batch(model, version, rows, waited, ran, requests)
-        statistics.on_batch(model, version, rows, waited, ran, requests)
 
     def load_chosen(artifact: Artifact, golden: Golden) -> Selection:
         return choose(artifact, golden, settings.runtime_of(artifact.manifest.name), settings.layers)
@@ -78,7 +76,7 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
                 threads=available_cores(),
             ),
             request_limits=RequestLimits(settings.max_rows, settings.max_elements),
-            on_batch=on_batch,
+            on_batch=runs.add,
         )
         app.state.engine, app.state.predictor = engine, Predictor(engine, metrics)
         metrics.watch(lambda: metrics_page.state(engine))

@@ -135,6 +135,9 @@ class Metrics:
 
     `loaded`, `refused` and `retired` may be called from any thread, all else belongs to the event loop's. Of each model
     the versions that serve and ten others are kept, so that a service which swaps versions for months does not grow.
+
+    Attributes:
+        catch_up: Called before a snapshot is taken, so that what is still to be counted is.
     """
 
     def __init__(self) -> None:
@@ -142,6 +145,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._sources: list[Callable[[], Snapshot]] = []
         self._process = ProcessCollector(registry=None)
+        self.catch_up: Callable[[], None] | None = None
 
     def requests(self, model: str, version: int | None, protocol: str) -> RequestMetrics:
         """Where a protocol counts its requests. For a request without a model that exists: `("", None, protocol)`."""
@@ -189,6 +193,8 @@ class Metrics:
 
     def snapshot(self) -> Snapshot:
         """All series as they are now."""
+        if self.catch_up:
+            self.catch_up()
         versions = list(self._versions.items())
         return merge(
             [

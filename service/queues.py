@@ -27,8 +27,7 @@ class Queues:
         self._limits = limits
         self._on_batch = on_batch
         self._holds = 0
-        self._is_idle = asyncio.Event()
-        self._is_idle.set()
+        self._idle: asyncio.Event | None = None  # where somebody waits for it
 
     def of(self, model: LoadedModel) -> Batcher[InferenceResponse]:
         """The queue of a version; made when it is first asked for."""
@@ -44,7 +43,9 @@ class Queues:
 
     async def ended(self) -> None:
         """Returns once no queue has work, and the replaced versions among them are closed."""
-        await self._is_idle.wait()
+        if self._holds:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
 
     def _make(self, model: LoadedModel) -> Batcher[InferenceResponse]:
         manifest, runtime = model.artifact.manifest, model.runtime
@@ -71,7 +72,6 @@ class Queues:
         if not model.hold():
             return False
         self._holds += 1
-        self._is_idle.clear()
         return True
 
     def _release(self, model: LoadedModel) -> None:
@@ -84,5 +84,5 @@ class Queues:
 
     def _end_hold(self) -> None:
         self._holds -= 1
-        if not self._holds:
-            self._is_idle.set()
+        if self._idle and not self._holds:
+            self._idle.set()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _MOST_SIZES = 1024
@@ -48,21 +48,30 @@ class VersionStatistics:
 
 
 class Statistics:
-    """Of all versions. Belongs to the event loop."""
+    """Of all versions. Belongs to the event loop.
+
+    Attributes:
+        catch_up: Called before figures are read, so that what is still to be counted is.
+    """
 
     def __init__(self) -> None:
+        self.catch_up: Callable[[], None] | None = None
         self._versions: defaultdict[tuple[str, int], VersionStatistics] = defaultdict(VersionStatistics)
 
     def of(self, model: str, version: int) -> VersionStatistics:
         """Of one version, to be read or added to."""
+        if self.catch_up:
+            self.catch_up()
         return self._versions[model, version]
 
-    def on_batch(self, model: str, version: int, rows: int, waited: float, ran: float, requests: int) -> None:
-        """Counts a run; see `service.queues.OnBatch`."""
-        found = self.of(model, version)
+    def on_batch(
+        self, model: str, version: int, rows: int, waited: float, ran: float, requests: int, *, ended: float
+    ) -> None:
+        """Counts a run, which ended so many seconds after 1970; see `service.queues.OnBatch` for the rest."""
+        found = self._versions[model, version]
         found.rows += rows
         found.runs += 1
-        found.last_run = time.time()
+        found.last_run = ended
         found.queued.add(waited, requests)
         found.computed.add(ran, requests)
         size = found.sizes.get(rows)

@@ -139,6 +139,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *VERSIONS_ON_DISK,
     ),
     "service.statistics": (),
+    "service.runs": ("service.metrics", "service.statistics"),
     "service.version": (),
     "service.protocols.datatypes": ("models.manifest",),
     "service.protocols.tensors": ("service.errors", "models.manifest"),
