@@ -68,15 +68,18 @@ class RowsDecoder:
         return {spec.name: decode(spec, columns[spec.name]) for spec in self._specs}
 
     def decode_together(self, bodies: list[bytes | bytearray]) -> tuple[Tensors, list[int]] | None:
-        """The tensors of several bodies, one after the other, and how many rows each holds.
+        """The tensors of several bodies, one after the other, and how many rows each holds. For small bodies.
 
-        None unless all are surely of the most common form; `decode` would give the same. For small bodies.
+        None unless all are surely of the most common form, and of the signature's shape, which nobody checks after
+        this; `decode` would give the same.
         """
         if self._numbers is None:
             return None
         if len(bodies) == 1:
             array = self._numbers.decode(bytes(bodies[0]), self._parser)
-            return None if array is None else ({self._numbers.name: array}, [len(array)])
+            if array is None or array.shape[1:] != self._numbers.row_shape:
+                return None
+            return {self._numbers.name: array}, [len(array)]
         found = self._numbers.decode_together(bodies, self._parser)
         return None if found is None else ({self._numbers.name: found[0]}, found[1])
 
@@ -87,6 +90,7 @@ class _NumbersDecoder:
     def __init__(self, spec: TensorSpec) -> None:
         self.name = spec.name
         self._dtype = spec.numpy_dtype
+        self.row_shape = spec.shape[1:]
         self._depth = len(spec.shape) - 1
         self._width = spec.shape[1] if self._depth == 1 else None
         self._code, self._wide = _BUFFERS[self._dtype.kind]

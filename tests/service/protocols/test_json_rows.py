@@ -168,6 +168,34 @@ def test_large_body_is_decoded_like_a_small_one() -> None:
     np.testing.assert_array_equal(RowsDecoder(Signature(inputs=(spec,), outputs=(spec,))).decode(body)["x"], rows)
 
 
+@pytest.mark.parametrize(
+    ("shape", "row", "is_sure"),
+    [
+        ((None, 2), [1, 2], True),
+        ((None, 2), [1], False),
+        ((None, 2), [1, 2, 3], False),
+        ((None, 2), [[1], [2]], False),
+        ((None, None), [1, 2], False),
+        ((None, 2, 1), [[1], [2]], True),
+        ((None, 2, 1), [[1, 2]], False),
+        ((None,), 1, True),
+        ((None,), [1], False),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_only_body_is_taken_together_if_its_rows_have_the_shape(
+    shape: tuple[int | None, ...], row: Any, is_sure: bool, rows: int
+) -> None:
+    spec = TensorSpec(name="x", dtype="float32", shape=shape)
+    found = RowsDecoder(Signature(inputs=(spec,), outputs=(spec,))).decode_together(
+        [json.dumps({"instances": [row] * rows}, separators=(",", ":")).encode()]
+    )
+    assert (found is not None) == is_sure
+    if found:
+        np.testing.assert_array_equal(found[0]["x"], np.array([row] * rows, np.float32))
+        assert found[1] == [rows]
+
+
 @pytest.mark.parametrize("rows", [1, 10, 1000, 10_000])
 def test_list_within_a_row_is_found_in_a_body_of_any_length(rows: int) -> None:
     spec = TensorSpec(name="x", dtype="float32", shape=(None, 2))
