@@ -130,7 +130,7 @@ async def test_unknown_model_or_version_is_not_found(
     publish_fake(store)
     publish_fake(store)
     async with running(engine_of(repository)) as engine:
-        await happens(lambda: engine.unready_reason() is None)
+        await engine.wait_for_first_look()  # until then, a model may still be there to be loaded
         with pytest.raises(NotFound) as caught:
             await engine.infer(InferenceRequest(ROWS, name, version))
     assert str(caught.value) == message
