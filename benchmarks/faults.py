@@ -94,7 +94,7 @@ def main() -> None:
         flags += ["--client-timeout", str(CLIENT_TIMEOUT)] + ["--access-log"] * (disk is not None)
         log = (disk or folder) / "log"
         os.sched_setaffinity(0, {cores[-1]})
-        with running(*flags, log=log, core=cores[0], module="benchmarks.counted_service") as service:
+        with running(*flags, log=log, cores={cores[0]}, module="benchmarks.counted_service") as service:
             trial = Trial(
                 service, store, Sound(answers), random.Random(options.seed), folder / "tasks", log, disk is not None
             )

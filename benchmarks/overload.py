@@ -102,7 +102,7 @@ def main() -> None:
 @contextmanager
 def serving(folder: Path, name: str, flags: list[str], core: int) -> Iterator[Service]:
     arguments = ("--artifacts", str(folder / name), "--runtime", "litert", *flags)
-    with running(*arguments, log=folder / f"{name}.log", core=core) as service:
+    with running(*arguments, log=folder / f"{name}.log", cores={core}) as service:
         yield service
 
 

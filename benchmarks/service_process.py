@@ -54,7 +54,7 @@ def running(
     *flags: str,
     log: Path,
     port: int = 0,
-    core: int | None = None,
+    cores: set[int] | None = None,
     python: str = sys.executable,
     module: str = "service",
 ) -> Iterator[Service]:
@@ -64,7 +64,7 @@ def running(
         flags: Of `python -m service`.
         log: Where its log goes, at the end of what the file holds.
         port: 0 for a free one.
-        core: The only one that it may use; by default those of this process.
+        cores: Those that it may use; by default all of this process.
         python: The interpreter that runs it.
         module: Another one that takes the same flags.
 
@@ -72,7 +72,7 @@ def running(
         SystemExit: it ends before it is ready.
     """
     port = port or free_port()
-    with started(python, "-m", module, "--port", str(port), *flags, log=log, core=core) as process:
+    with started(python, "-m", module, "--port", str(port), *flags, log=log, cores=cores) as process:
         service = Service(process, port)
         # Another process may serve the same port, as in a rolling restart, and would answer that it is ready.
         wait_until(lambda: _listens(process.pid, port) and service.is_ready(), process, log)
@@ -80,15 +80,15 @@ def running(
 
 
 @contextlib.contextmanager
-def started(*command: str, log: Path, core: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process, on one core or on all of this one's, that is told to end afterwards."""
-    cores = os.sched_getaffinity(0)
+def started(*command: str, log: Path, cores: set[int] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, on some cores or on all of this one's, that is told to end afterwards."""
+    own = os.sched_getaffinity(0)
     with log.open("ab") as file:
-        os.sched_setaffinity(0, cores if core is None else {core})
+        os.sched_setaffinity(0, own if cores is None else cores)
         try:
             process = subprocess.Popen(command, stderr=file)
         finally:
-            os.sched_setaffinity(0, cores)
+            os.sched_setaffinity(0, own)
     try:
         yield process
     finally:
@@ -133,9 +133,10 @@ def open_sockets(pid: int) -> list[str]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used of the processor, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """What a process and its children have used of the processor, user and system."""
+    stats = [Path(f"/proc/{each}/stat").read_text() for each in [pid, *_children(pid)]]
+    fields = [stat.rpartition(")")[2].split() for stat in stats]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 class Connection:

@@ -5,7 +5,7 @@ and a plain FastAPI route of the same model by LiteRT, by a traced function, and
 rows in the service's other forms, and of a 784-512-512-10 model, beside what the runtime makes of batches of 32 by
 itself. The servers run on one core, the load generator on another, in turn and several times over; the best round of
 each counts, since whatever else the machine does only takes away. CPU is the server's own, user and system, for each
-request.
+request. Beside these, the service with two workers on two cores, one of which is the generator's if there are no more.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ DIGITS = "digits"
 EMPTY = "uvicorn, empty answer"
 SERVICE = "service"
 LANE = f"{SERVICE}, fast lane"
+WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def main() -> None:
         store = ArtifactStore(folder / "artifacts")
         wide = publish_wide(store, folder)
         servers = [
-            stack.enter_context(serving(name, model, command, folder, cores[0]))
-            for name, model, command in commands(options.artifacts, store.root, digits)
+            stack.enter_context(serving(name, model, command, folder, set(cores[:number])))
+            for name, model, number, command in commands(options.artifacts, store.root, digits)
         ]
         os.sched_setaffinity(0, {cores[-1]})
         alone = {model: runtime_alone(servers, model, artifact) for model, artifact in ((DIGITS, digits), (WIDE, wide))}
@@ -102,7 +103,8 @@ def heading(options: argparse.Namespace) -> list[str]:
         "",
         "Written by `make bench`. Absolute figures depend on the machine and on what else it does. Both last columns",
         "are of the same run: the share of the requests a second that uvicorn answers with nothing to do, and, for",
-        f"requests of {MANY} rows, the share of the rows a second that the runtime alone makes in batches of {MANY}.",
+        f"requests of {MANY} rows, the share of the rows a second that the runtime alone makes in batches of {MANY}",
+        f"on one core. `{WORKERS} workers` have {WORKERS} cores, one of them the generator's if there is no third.",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; servers on one core, load",
         f"by {load.generator()} on another; the best of {options.rounds} rounds of {options.seconds} s. `{WIDE}` is a",
@@ -154,23 +156,27 @@ def measure(
     return best, rows_alone
 
 
-def commands(artifacts: Path, wide: Path, digits: Artifact) -> Iterator[tuple[str, str, list[str]]]:
-    """The name, model and command of each server."""
+def commands(artifacts: Path, wide: Path, digits: Artifact) -> Iterator[tuple[str, str, int, list[str]]]:
+    """The name and model of each server, how many cores it has, and its command."""
     flags = ["service", "--log-level", "warning", "--default-model"]
-    yield "limit of the generator", DIGITS, ["benchmarks.servers", "limit"]
-    yield EMPTY, DIGITS, ["benchmarks.servers", "empty"]
-    yield LANE, DIGITS, [*flags, DIGITS, "--artifacts", str(artifacts)]
-    yield f"{SERVICE}, without it", DIGITS, [*flags, DIGITS, "--artifacts", str(artifacts), "--no-fast-lane"]
-    yield f"{LANE}, {WIDE}", WIDE, [*flags, WIDE, "--artifacts", str(wide)]
+    ours, ours_wide = [*flags, DIGITS, "--artifacts", str(artifacts)], [*flags, WIDE, "--artifacts", str(wide)]
+    workers = ["--workers", str(WORKERS)]
+    yield "limit of the generator", DIGITS, 1, ["benchmarks.servers", "limit"]
+    yield EMPTY, DIGITS, 1, ["benchmarks.servers", "empty"]
+    yield LANE, DIGITS, 1, ours
+    yield f"{LANE}, {WORKERS} workers", DIGITS, WORKERS, [*ours, *workers]
+    yield f"{SERVICE}, without it", DIGITS, 1, [*ours, "--no-fast-lane"]
+    yield f"{LANE}, {WIDE}", WIDE, 1, ours_wide
+    yield f"{LANE}, {WIDE}, {WORKERS} workers", WIDE, WORKERS, [*ours_wide, *workers]
     for name, kind in (("LiteRT", "litert"), ("traced function", "traced"), ("model.predict", "predict")):
-        yield f"FastAPI, {name}", DIGITS, ["benchmarks.servers", kind, "--version", str(digits.path)]
+        yield f"FastAPI, {name}", DIGITS, 1, ["benchmarks.servers", kind, "--version", str(digits.path)]
 
 
 @contextlib.contextmanager
-def serving(name: str, model: str, command: list[str], folder: Path, core: int) -> Iterator[Server]:
-    """A server on one core, once it answers."""
+def serving(name: str, model: str, command: list[str], folder: Path, cores: set[int]) -> Iterator[Server]:
+    """A server on some cores, once it answers."""
     port, log, begin = free_port(), folder / f"{name}.log", time.perf_counter()
-    with started(sys.executable, "-m", *command, "--port", str(port), log=log, core=core) as process:
+    with started(sys.executable, "-m", *command, "--port", str(port), log=log, cores=cores) as process:
         wait_until(lambda: answers(port), process, log)
         yield Server(name, model, port, process, time.perf_counter() - begin)
 
