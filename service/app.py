@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import simdjson
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
@@ -16,13 +17,14 @@ from models.store import ArtifactStore
 from service import errors, metrics_page
 from service.engine import Engine
 from service.exchange import RequestIds
+from service.kept_lane import WAYS
 from service.limits import Limits, RequestLimits
 from service.metrics import Metrics
 from service.observer import Observer, Observing
 from service.openapi import Document
 from service.protocols import native, tfs, v2, v2_repository
 from service.protocols.predict import Predictor
-from service.protocols.v2_together import TensorPlans
+from service.protocols.ways import Plans, Serving
 from service.repository import ModelRepository
 from service.runs import Runs
 from service.runtimes.cores import available_cores
@@ -92,7 +94,8 @@ def create_app(settings: Settings, *, load_runtime: LoadRuntime | None = None, w
             raise
         async with share.kept_up_to_date() if share else nullcontext():
             # Which uvicorn hands to each of its connections.
-            turn = Turn(app.state.predictor, TensorPlans(engine, metrics, statistics))
+            serving = Serving(engine, metrics, statistics, simdjson.Parser())
+            turn = Turn(app.state.predictor, {way: Plans(serving, way) for way in WAYS})
             yield {"predictor": app.state.predictor, "observing": observing, "turn": turn}
         if app.state.grpc:
             await app.state.grpc.stop()

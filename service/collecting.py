@@ -12,6 +12,7 @@ from service.connection import Awaits, Connection
 from service.lane_heads import Heads
 from service.lane_request import Request
 from service.observer import Observing
+from service.protocols.json_rows import LARGE_BODY_BYTES
 
 HEADS = Heads()
 
@@ -26,6 +27,7 @@ class Collecting(Connection):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self._observing: Observing = self.app_state.get("observing")  # type: ignore[assignment] # there with the lane
+        self._longest_body = min(self.limits.max_body_bytes, LARGE_BODY_BYTES)
         self._unknown_head: bytes | None = None
         self._parts: list[bytes] = []  # of the request that is being collected
         self._missing = self._end = 0
@@ -43,12 +45,12 @@ class Collecting(Connection):
         if self.awaits is not Awaits.REST_OF_REQUEST:
             end = data.find(b"\r\n\r\n") + 4
             text = data[:end]
-            head = HEADS.get(text)
+            head = HEADS.get(text) or HEADS.find(text, self._longest_body)
             if head is None:
                 self._unknown_head = text
             else:
                 missing = head.length - len(data) + end
-                may_wait = not missing and not head.json_length  # for the answers before its own
+                may_wait = not missing and not head.way  # for the answers before its own
                 if missing >= 0 and (self._is_free() if may_wait else self._is_idle()) and not self.is_ending():
                     request = Request(self, head, self._observing.request_ids.choose(None))  # type: ignore[arg-type]
                     if missing:

@@ -28,7 +28,6 @@ from service.inference import InferenceResponse
 from service.lane_heads import ID, read_head
 from service.lane_request import Answer, Request
 from service.protocols.answers import answer_tensors
-from service.protocols.json_rows import LARGE_BODY_BYTES
 from service.protocols.predict import Predictor, PredictPlan, timeout_seconds
 from service.turn import Turn
 
@@ -45,7 +44,6 @@ class FastLane(Collecting):
         self._turn: Turn = self.app_state.get("turn")  # type: ignore[assignment] # there with the predictor
         self._lane: deque[Request] = deque()
         self._arriving: Request | None = None
-        self._longest_body = min(self.limits.max_body_bytes, LARGE_BODY_BYTES)
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._default_lines = b""
         self._says_close = False
@@ -220,7 +218,7 @@ class FastLane(Collecting):
         predictor = self._predictor
         assert predictor is not None  # noqa: S101 - nothing has entered without it
         try:
-            _, target, labels, timeout, _, _, kind, answer, _ = request.head
+            _, target, labels, timeout, _, _, kind, answer, *_ = request.head
             seconds = timeout_seconds(timeout)
             plan = request.plan = predictor.plan(target)
             plan.check_answer(answer, labels=labels)

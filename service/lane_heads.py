@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from service.errors import UnsupportedMedia
 from service.protocols.bodies import JSON, BodyKind, kind_of_answer, kind_of_body
 from service.protocols.predict import TIMEOUT_HEADER, Target, parse_url
+from service.protocols.ways import Way
 
 TIMEOUT = TIMEOUT_HEADER.lower().encode()
 ID = b"x-request-id"
@@ -21,8 +23,9 @@ _JSON = JSON.encode()
 class Head(NamedTuple):
     """What the head of a request says; `length` is that of the body.
 
-    `kind` and `answer` are the forms of the body and of the answer; None is JSON. `json_length` is that of the JSON
-    before the tensors of a binary request, and None in all others.
+    `kind` and `answer` are the forms of the body and of the answer; None is JSON. `way` is how the lane answers another
+    protocol's; then `json_length` is that of the JSON before the tensors, and `packs` whether the answer may be
+    compressed.
     """
 
     url: bytes
@@ -33,12 +36,18 @@ class Head(NamedTuple):
     keep_alive: bool
     kind: BodyKind | None = None
     answer: BodyKind | None = None
-    json_length: int | None = None
+    way: Way | None = None
+    json_length: int = 0
+    packs: bool = False
 
     @property
     def is_plain(self) -> bool:
         """Whether the request asks for nothing but predictions, in JSON or as tensors."""
         return not (self.labels or self.timeout is not None or self.kind or self.answer)
+
+    def is_like(self, other: Head) -> bool:
+        """Whether requests with either may be answered together."""
+        return self.url == other.url and self.way is other.way and self.packs == other.packs
 
     @property
     def media_type(self) -> bytes:
@@ -70,13 +79,28 @@ def read_head(url: bytes, headers: Iterable[tuple[bytes, bytes]], *, keep_alive:
 
 
 class Heads:
-    """Heads that have been parsed before: a client sends the same one over and over, byte for byte."""
+    """Heads that have been parsed before: a client sends the same one over and over, but for the length of its bodies.
+
+    `get` takes the text of a head, and `find`, which takes longer, one that may differ in that.
+    """
 
     _MOST, _LONGEST = 1024, 2048
+    _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})\r\n", re.IGNORECASE)
 
     def __init__(self) -> None:
         self._heads: dict[bytes, Head] = {}
+        self._without_length: dict[bytes, Head] = {}
         self.get = self._heads.get
+
+    def find(self, text: bytes, most_bytes: int) -> Head | None:
+        """The head of a body of at most so many bytes, if one has come that says all else in the same way."""
+        found = self._LENGTH.search(text)
+        known = found and self._without_length.get(_without(text, found))
+        if not found or not known or int(found[1]) > most_bytes:
+            return None
+        head = known._replace(length=int(found[1]))
+        self._keep(self._heads, text, head)
+        return head
 
     def add(self, text: bytes, head: Head) -> None:
         """Keeps a head, from the first letter of `POST` to the empty line, if it may stand for all such text.
@@ -85,6 +109,15 @@ class Heads:
         """
         if len(text) > self._LONGEST or not text.startswith(b"POST ") or text.count(b"\n") != text.count(b"\r\n"):
             return
-        if len(self._heads) >= self._MOST:
-            self._heads.clear()
-        self._heads[text] = head
+        self._keep(self._heads, text, head)
+        if found := self._LENGTH.search(text):
+            self._keep(self._without_length, _without(text, found), head)
+
+    def _keep(self, heads: dict[bytes, Head], key: bytes, head: Head) -> None:
+        if len(heads) >= self._MOST:
+            heads.clear()
+        heads[key] = head
+
+
+def _without(text: bytes, found: re.Match[bytes]) -> bytes:
+    return text[: found.start(1)] + text[found.end(1) :]

@@ -12,10 +12,9 @@ from service.exchange import Exchange
 from service.inference import InferenceResponse
 from service.lane_heads import Head
 from service.logs import request_id
-from service.metrics import RequestMetrics
 from service.observer import Observing
 from service.protocols.predict import PROTOCOL
-from service.protocols.together import Bodies, Together
+from service.protocols.ways import Plan
 from service.tickets import Ticket
 
 _log = logging.getLogger("uvicorn.error")  # where its own connections write that the application failed
@@ -34,25 +33,6 @@ class Lane(Protocol):
         """Is told of what is to be written."""
 
 
-class Plan(Protocol):
-    """What the version that answers a request needs for it."""
-
-    @property
-    def name(self) -> str:
-        """Of the model."""
-
-    @property
-    def version(self) -> int:
-        """Of the model."""
-
-    @property
-    def counts(self) -> RequestMetrics:
-        """Where it is counted."""
-
-    def answer_together(self, bodies: Bodies, received: float) -> Together | None:
-        """The answers to several requests, if they could be answered together."""
-
-
 class Answer(NamedTuple):
     """What is written: `head` is the lines that the answer has beside those of every answer."""
 
@@ -65,7 +45,8 @@ class Answer(NamedTuple):
 class Request:
     """A request in the lane. uvicorn's code takes it for one of its own cycles, of which it has the attributes.
 
-    Of a binary request `raw` is all that came, `json` the JSON, and `body` the tensors.
+    Of another protocol's request `raw` is all that came, `common` what it has in common with others that are alike, and
+    `body` the rest.
     """
 
     message_event = asyncio.Event()  # uvicorn sets it when the client leaves; nobody waits for it here
@@ -75,7 +56,7 @@ class Request:
     is_last = False
     disconnected = False
     response_complete = False
-    raw = json = b""
+    raw = common = b""
     body: bytes | bytearray | memoryview = b""
     plan: Plan | None = None
     ticket: Ticket[InferenceResponse] | None = None
@@ -116,7 +97,8 @@ class Request:
 
     def count(self, observing: Observing, status: int) -> None:
         """Counts an answer other than 200."""
-        counts = self.plan.counts if self.plan else observing.metrics.requests("", None, PROTOCOL)
+        protocol = self.head.way.protocol if self.head.way else PROTOCOL
+        counts = self.plan.counts if self.plan else observing.metrics.requests("", None, protocol)
         counts.failed(status)
 
     def log(self, observing: Observing, status: int) -> None:

@@ -27,8 +27,8 @@ from fastapi import FastAPI
 
 from service.connection import CLOSE, Connection, ConnectionLimits
 from service.engine import Engine
+from service.kept_lane import KeptLane
 from service.settings import Settings
-from service.tensor_lane import TensorLane
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 2048
@@ -51,7 +51,7 @@ class Server(uvicorn.Server):
         )
         config = uvicorn.Config(
             app,
-            http=partial(TensorLane if settings.fast_lane else Connection, limits=limits),  # type: ignore[arg-type] # it is only called
+            http=partial(KeptLane if settings.fast_lane else Connection, limits=limits),  # type: ignore[arg-type] # it is only called
             access_log=False,  # `service.observer` writes a better one
             timeout_keep_alive=math.ceil(settings.keep_alive_timeout),
             ssl_certfile=settings.tls_certificate,

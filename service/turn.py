@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
-from service.lane_request import Answer, Plan, Request
+from service.lane_request import Answer, Request
 from service.protocols.predict import Predictor
-from service.protocols.v2_together import TensorPlans
+from service.protocols.ways import Plan, Plans, Way
 
 _log = logging.getLogger(__name__)
 _MOST_BYTES = 2**18  # after which others have a turn
@@ -21,9 +22,9 @@ _MOST_BYTES = 2**18  # after which others have a turn
 class Turn:
     """Collects requests of all connections until the event loop has handed out what came in. Belongs to that loop."""
 
-    def __init__(self, predictor: Predictor, tensor_plans: TensorPlans) -> None:
+    def __init__(self, predictor: Predictor, plans: Mapping[Way, Plans]) -> None:
         self._predictor = predictor
-        self._tensor_plans = tensor_plans
+        self._plans = plans
         self._requests: list[Request] = []
 
     def add(self, request: Request) -> None:
@@ -45,18 +46,19 @@ class Turn:
         Raises:
             ServiceError: there is none.
         """
-        target = request.head.target
-        if request.head.json_length is None:
-            return self._predictor.plan(target)
-        return self._tensor_plans.plan(target, request.json)
+        head = request.head
+        if head.way is None:
+            return self._predictor.plan(head.target)
+        return self._plans[head.way].plan(head.target, request.common, packs=head.packs)
 
     def _end(self) -> None:
         first, size = self._requests[0], 0
+        head = first.head
         alike: list[Request] = []
         later: list[Request] = []
         for request in self._requests:
-            is_alike = request.head.url == first.head.url and request.json == first.json
-            fits = is_alike and size < _MOST_BYTES
+            is_alike = request.head is head or request.head.is_like(head)
+            fits = is_alike and request.common == first.common and size < _MOST_BYTES
             (alike if fits else later).append(request)
             size += len(request.body) if fits else 0
         self._requests = later

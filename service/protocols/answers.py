@@ -23,7 +23,11 @@ LABELLED = (
 
 
 class AnswerEncoder:
-    """Writes the answers that one version gives. `headers` says who gave them, and `head` the same as lines of HTTP."""
+    """Writes the answers that one version gives. `headers` says who gave them, and `head` the same as lines of HTTP.
+
+    Attributes:
+        has_rows_of_numbers: Whether a prediction is a list of numbers, as `encode_each` needs it.
+    """
 
     def __init__(self, signature: Signature, model: str, version: int, runtime: str) -> None:
         self.signature = signature
@@ -31,6 +35,7 @@ class AnswerEncoder:
         self.head = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in self.headers.items())
         self._model = model
         only = signature.outputs[0] if len(signature.outputs) == 1 else None
+        self.has_rows_of_numbers = only is not None and only.dtype != "string" and len(only.shape) == 2
         self._only_numbers = only.name if only and only.dtype != "string" else None
         self._tail = b"," + dump({"model": model, "version": version})[1:]
 
@@ -64,18 +69,27 @@ class AnswerEncoder:
         None unless the answers are plain lists of numbers.
         """
         values = outputs.get(self._only_numbers or "")
-        if values is None or values.ndim != 2 or not values.size:
-            return None
-        values = np.ascontiguousarray(values)
-        if len(counts) == len(values):
-            texts = orjson.dumps(values, None, _NUMPY)[2:-2].split(b"],[")
-        else:
-            ends = accumulate(counts, initial=0)
-            texts = [orjson.dumps(values[start:end], None, _NUMPY)[2:-2] for start, end in pairwise(ends)]
-        if any(b"null" in text for text in texts):  # NaN or Infinity
+        texts = None if values is None else row_texts(values, counts)
+        if texts is None:
             return None
         tail = b"]]" + self._tail
         return [b'{"predictions":[[' + text + tail for text in texts]
+
+
+def row_texts(values: np.ndarray, counts: list[int]) -> list[bytes] | None:
+    """What is within `[[` and `]]` of the JSON of each of several requests, which have `counts` of the rows.
+
+    None unless a row is a list of finite numbers.
+    """
+    if values.ndim != 2 or not values.size:
+        return None
+    values = np.ascontiguousarray(values)
+    if len(counts) == len(values):
+        texts = orjson.dumps(values, None, _NUMPY)[2:-2].split(b"],[")
+    else:
+        ends = accumulate(counts, initial=0)
+        texts = [orjson.dumps(values[start:end], None, _NUMPY)[2:-2] for start, end in pairwise(ends)]
+    return None if any(b"null" in text for text in texts) else texts  # NaN or Infinity
 
 
 def check_labels(name: str, signature: Signature) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Whatever is not of that form, or is wrong, takes the way that can say what came 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from math import prod
 from typing import Any, Literal
@@ -48,7 +49,7 @@ class RowsDecoder:
         self._specs = signature.inputs
         spec = signature.inputs[0]
         only_numbers = len(signature.inputs) == 1 and not spec.nullable and spec.numpy_dtype.kind in _BUFFERS
-        self._numbers = _NumbersDecoder(spec) if only_numbers else None
+        self._numbers = NumbersDecoder(spec) if only_numbers else None
         self.most_bytes = LARGE_NUMBERS_BYTES if only_numbers else LARGE_BODY_BYTES
         # A parser keeps as much memory as its largest body took, so large bodies get parsers of their own.
         self._parser = simdjson.Parser()
@@ -84,8 +85,8 @@ class RowsDecoder:
         return None if found is None else ({self._numbers.name: found[0]}, found[1])
 
 
-class _NumbersDecoder:
-    """Decodes bodies that hold nothing but lists of numbers, as deep as the one input's shape says."""
+class NumbersDecoder:
+    """Decodes texts that hold nothing but lists of numbers, as deep as an input's shape says."""
 
     def __init__(self, spec: TensorSpec) -> None:
         self.name = spec.name
@@ -133,32 +134,36 @@ class _NumbersDecoder:
     def decode_together(
         self, bodies: list[bytes | bytearray], parser: simdjson.Parser
     ) -> tuple[np.ndarray, list[int]] | None:
-        """The rows of several bodies, and how many each holds; None where that is not sure.
-
-        All their rows are parsed as one list of lists. Between two bodies a row ends and another begins, so if all have
-        the width and there is no other list, then no row is of two bodies, and each body has a row for each bracket.
-        """
+        """The rows of several bodies, and how many each holds; None where that is not sure."""
         opening = next((opening for opening in _OPENINGS if bodies[0].startswith(opening)), None)
         if self._width is None or opening is None:
             return None
         begin, end = len(opening), -len(_END)
         texts = [body[begin:end] for body in bodies if body.startswith(opening) and body.endswith(_END)]
-        if len(texts) != len(bodies):
-            return None
+        return self.decode_rows(texts, self._width, parser) if len(texts) == len(bodies) else None
+
+    def decode_rows(
+        self, texts: Sequence[bytes | bytearray], width: int, parser: simdjson.Parser
+    ) -> tuple[np.ndarray, list[int]] | None:
+        """The rows of each text, from behind its first bracket to before its last, and how many; None if unsure.
+
+        All are parsed as one list of lists. Between two texts a row ends and another begins, so if all have the width
+        and there is no other list, then no row is of two texts, and each text has a row for each bracket.
+        """
         text = b"[[%b]]" % b"],[".join(texts)
         try:
             document: Any = parser.parse(text)
             values: np.ndarray = np.frombuffer(document.as_buffer(of_type=self._code), self._wide)
             rows = len(document)
-            if set(map(len, document)) != {self._width}:
+            if set(map(len, document)) != {width}:
                 return None
         except _OTHER_FORM:
             return None
         counts = [_count_brackets(text) + 1 for text in texts]
-        if len(values) != self._width * rows or sum(counts) != rows:
+        if len(values) != width * rows or sum(counts) != rows:
             return None
         array = self._narrow(values, self._dtype)
-        return None if array is None else (array.reshape(rows, self._width), counts)
+        return None if array is None else (array.reshape(rows, width), counts)
 
 
 def _count_brackets(text: bytes | bytearray) -> int:

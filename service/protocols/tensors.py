@@ -50,15 +50,15 @@ def narrow_floats(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None
     """Flat float64 numbers as `dtype`; None if one of them is too large for it."""
     if dtype == values.dtype:
         return values
-    if _surely_fit(values, _LARGEST[dtype]):
+    if surely_within(values, _LARGEST[dtype]):
         return values.astype(dtype)
     with np.errstate(over="ignore"):
         array = values.astype(dtype)
     return None if np.isinf(array).any() else array
 
 
-def _surely_fit(values: np.ndarray, largest: float) -> bool:
-    """Whether all are at most `largest`; it may say no of some that are."""
+def surely_within(values: np.ndarray, largest: float) -> bool:
+    """Whether all of a flat array's are at most `largest`, in either direction; it may say no of some that are."""
     if len(values) > _BLAS_IS_ALONE:
         return bool(-largest <= values.min() and values.max() <= largest)
     # One call for few values: if the squares sum to less than its square, so does each. `vdot` alone of its kind does

@@ -23,7 +23,7 @@ Layout = Literal["row", "column"]
 
 SIGNATURE_NAME = "serving_default"
 _MAX_NDIM = 64
-_EXACT_BITS = {"float32": 24, "float64": 53}
+EXACT_BITS = {"float32": 24, "float64": 53}
 
 
 class Document(NamedTuple):
@@ -165,10 +165,10 @@ def _tensor(spec: TensorSpec, value: Any, is_finite: bool, *, key: str | None = 
 
 
 def _array(spec: TensorSpec, rows: list[Any], is_finite: bool) -> np.ndarray:
-    if spec.dtype not in _EXACT_BITS:
+    if spec.dtype not in EXACT_BITS:
         return decode(spec, rows)
     array = decode(spec, rows) if is_finite else _floats_with_tokens(spec, rows)
-    if (np.abs(array) >= 2.0 ** _EXACT_BITS[spec.dtype]).any():  # from there on, not each integer is a float
+    if (np.abs(array) >= 2.0 ** EXACT_BITS[spec.dtype]).any():  # from there on, not each integer is a float
         for leaf in np.array(rows, dtype=object).ravel().tolist():
             if isinstance(leaf, int) and is_lossy(leaf, spec):
                 raise InvalidRequest(lossy_fault(leaf, spec))

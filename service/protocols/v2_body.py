@@ -16,7 +16,7 @@ from service.protocols.tensors import describe
 
 HEADER = "inference-header-content-length"
 _ALIGNMENT = 16
-_LEAST_BYTES = 1024  # shorter answers are not worth compressing
+LEAST_BYTES = 1024  # shorter answers are not worth compressing
 _LARGE_BYTES = 256 * 2**10
 _LEVEL = 1  # tensors hardly become smaller by more effort
 
@@ -53,7 +53,7 @@ async def answer(request: Request, json: bytes, tensors: Sequence[bytes | memory
     content = b"".join([json, *tensors]) if tensors else json
     headers = {} if tensors is None else {HEADER: str(len(json))}
     encoding = _accepted(request.headers.get("accept-encoding", ""))
-    if encoding and len(content) >= _LEAST_BYTES:
+    if encoding and len(content) >= LEAST_BYTES:
         headers |= {"content-encoding": encoding, "vary": "Accept-Encoding"}
         compress = gzip.compress if encoding == "gzip" else zlib.compress
         is_large = len(content) > _LARGE_BYTES

@@ -1,35 +1,27 @@
-"""Binary requests of the Open Inference Protocol that are alike to the letter of their JSON, answered together.
+"""Requests of the Open Inference Protocol that are alike to the letter but for their values, answered together.
 
-A client's requests differ in nothing but their tensors, so what their JSON says is worked out once. Whatever is not
-plainly so, strings, other datatypes, ids, compression, is left to `service.protocols.v2`, with the same answer.
+What such requests say of their tensors is worked out once. Whatever is not plainly so, strings, other datatypes, ids,
+is left to `service.protocols.v2`, with the same answer. Where the values lie is for `v2_binary` and `v2_texts`.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from functools import lru_cache
-from itertools import accumulate
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any
 
 from models.manifest import Tensors, TensorSpec
-from service.engine import Engine
 from service.errors import InvalidRequest, NotSupported
-from service.inference import InferenceResponse
 from service.metadata import ModelMetadata
-from service.metrics import Metrics
 from service.protocols.datatypes import OF_DTYPE
 from service.protocols.predict import Target
 from service.protocols.together import Bodies, Together, answer_together
-from service.protocols.v2_infer import check_outputs, choose_outputs, encode_outputs
-from service.protocols.v2_request import InferMessage, InputTensor, OutputChoice, parse_message, read_json
-from service.protocols.v2_tensors import to_bytes
-from service.statistics import Statistics
+from service.protocols.v2_body import LEAST_BYTES
+from service.protocols.v2_infer import check_outputs
+from service.protocols.v2_request import InferMessage, InputTensor, parse_message, read_json
+from service.protocols.ways import Serving
 
 PROTOCOL = "v2"
-_MOST_PLANS = 256
 _URL = re.compile(r"/v2/models/([\w.-]+)(?:/versions/([1-9]\d{0,8}))?/infer", re.ASCII)
 
 
@@ -40,46 +32,31 @@ def parse_url(url: bytes) -> Target | None:
     return Target(found[1], found[2]) if found else None
 
 
-class _Place(NamedTuple):
-    """Where an input lies behind the JSON, and the dtype and shape of it in one request."""
+class V2Plan:
+    """What one version needs for all requests that are alike. Subclasses know where the values lie.
 
-    name: str
-    start: int
-    stop: int
-    dtype: np.dtype[np.generic]
-    shape: tuple[int, ...]
+    Args:
+        serving: Of the service.
+        metadata: Of the version.
+        message: What the requests say.
+        names: The outputs that are asked for.
+    """
 
+    media_type: bytes
 
-class TensorPlan:
-    """What one version needs for all requests with the same JSON."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        metadata: ModelMetadata,
-        places: list[_Place],
-        choices: list[OutputChoice],
-        metrics: Metrics,
-        statistics: Statistics,
-    ) -> None:
-        self._engine = engine
+    def __init__(self, serving: Serving, metadata: ModelMetadata, message: InferMessage, names: list[str]) -> None:
+        self._engine = serving.engine
         self._model = metadata.model
-        self._places = places
-        self._choices = choices
-        self._signature = metadata.signature
         self._head = {"model_name": metadata.name, "model_version": str(metadata.version)}
-        dtypes = {spec.name: spec.dtype for spec in metadata.signature.outputs}
-        self._dtypes = {choice.name: dtypes[choice.name] for choice in choices}
-        self._sizes: tuple[tuple[int, ...], ...] | None = None
-        self._json = b""
-        self._rows = places[0].shape[0]
-        self._length = places[-1].stop
-        self._statistics = statistics.of(metadata.name, metadata.version)
+        self._specs = {spec.name: spec for spec in metadata.signature.outputs}
+        self._names = names
+        self._rows = message.inputs[0].shape[0]
+        self._statistics = serving.statistics.of(metadata.name, metadata.version)
         self.name, self.version = metadata.name, metadata.version
-        self.counts = metrics.requests(metadata.name, metadata.version, PROTOCOL)
+        self.counts = serving.metrics.requests(metadata.name, metadata.version, PROTOCOL)
 
     def answer_together(self, bodies: Bodies, received: float) -> Together | None:
-        """Answers the bytes behind the JSON of several requests; see `service.protocols.together`."""
+        """Answers the values of several requests; see `service.protocols.together`."""
         answers = answer_together(
             self._engine,
             self._model,
@@ -87,116 +64,65 @@ class TensorPlan:
             received,
             decode=self._decode,
             encode=self._encode,
-            media_type=b"application/octet-stream",
+            media_type=self.media_type,
         )
         if answers is not None:
             self._statistics.decoded.add(answers.decode_seconds, len(bodies))
             self._statistics.encoded.add(answers.encode_seconds, len(bodies))
         return answers
 
+    def is_surely_short(self) -> bool:
+        """Whether no answer can be so long that it would be compressed."""
+        sizes = [self._specs[name].shape[1:] for name in self._names]
+        if any(size is None for shape in sizes for size in shape):
+            return False
+        return self._most_bytes([tuple(map(int, shape)) for shape in sizes]) < LEAST_BYTES  # type: ignore[arg-type]
+
     def _decode(self, bodies: Bodies) -> tuple[Tensors, list[int]] | None:
-        if set(map(len, bodies)) != {self._length}:
-            return None
-        inputs = {}
-        for name, start, stop, dtype, shape in self._places:
-            parts = [body[start:stop] for body in bodies]
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            inputs[name] = np.frombuffer(data, dtype).reshape(len(bodies) * shape[0], *shape[1:])
-        return inputs, [self._rows] * len(bodies)
+        raise NotImplementedError
 
-    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]]:
-        """The header that says how long the JSON is, and the bodies; all have the same JSON."""
-        sizes = tuple([outputs[name].shape[1:] for name in self._dtypes])
-        if sizes != self._sizes:
-            self._json, self._sizes = self._describe(outputs), sizes
-        json = self._json
-        columns = []
-        for name, dtype in self._dtypes.items():
-            data = bytes(to_bytes(dtype, outputs[name]))
-            size = len(data) // len(counts)
-            columns.append([data[index * size : (index + 1) * size] for index in range(len(counts))])
-        bodies = [b"".join((json, *parts)) for parts in zip(*columns, strict=True)]
-        return b"inference-header-content-length: %d\r\n" % len(json), bodies
+    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]] | None:
+        raise NotImplementedError
 
-    def _describe(self, outputs: Tensors) -> bytes:
-        """What all answers with outputs of these sizes have as JSON."""
-        first = {name: values[: self._rows] for name, values in outputs.items()}
-        response = InferenceResponse(first, self._signature, self.name, self.version, "")
-        json, _ = encode_outputs(self._head, choose_outputs(response, self._choices))
-        return json
+    def _most_bytes(self, sizes: list[tuple[int, ...]]) -> int:
+        """Of an answer whose outputs have rows of these sizes."""
+        raise NotImplementedError
+
+    def _describe(self, sizes: list[tuple[int, ...]]) -> list[dict[str, Any]]:
+        """What an answer says of its outputs, whose rows have these sizes, before their values."""
+        return [
+            {"name": name, "datatype": OF_DTYPE[self._specs[name].dtype].v2, "shape": [self._rows, *shape]}
+            for name, shape in zip(self._names, sizes, strict=True)
+        ]
 
 
-class TensorPlans:
-    """The plans of the engine's versions, by what is asked and its JSON."""
+def plain_message(metadata: ModelMetadata, json: bytes, *, is_binary: bool) -> tuple[InferMessage, list[str]] | None:
+    """What the JSON of requests says, and the outputs it asks for; None unless it asks for nothing special.
 
-    def __init__(self, engine: Engine, metrics: Metrics, statistics: Statistics) -> None:
-        self._engine = engine
-        self._metrics, self._statistics = metrics, statistics
-        self._plans: dict[tuple[Target, bytes], TensorPlan | None] = {}
-        self._generation = -1
-
-    def plan(self, target: Target, json: bytes) -> TensorPlan | None:
-        """The plan for requests with this JSON; None where they cannot be answered together.
-
-        Raises:
-            ServiceError: there is no such version, or it is not ready.
-        """
-        generation = self._engine.generation
-        if generation != self._generation or len(self._plans) >= _MOST_PLANS:
-            self._plans.clear()
-            self._generation = generation
-        key = (target, json)
-        if key not in self._plans:
-            metadata = self._engine.metadata(target.name, int(target.version) if target.version else None)
-            self._plans[key] = self._make(metadata, json)
-        return self._plans[key]
-
-    def _make(self, metadata: ModelMetadata, json: bytes) -> TensorPlan | None:
-        try:
-            message = parse_message(read_json(json))
-            choices = check_outputs(metadata.signature, message)
-        except (InvalidRequest, NotSupported):
-            return None
-        if message.id is not None or message.timeout is not None or not all(_is_plain(choice) for choice in choices):
-            return None
-        places = _places(metadata.signature.inputs, message)
-        shapes = [len(spec.shape) for spec in metadata.signature.outputs]
-        has_strings = any(spec.dtype == "string" for spec in metadata.signature.outputs)
-        if not places or has_strings or not all(shapes):
-            return None
-        return TensorPlan(self._engine, metadata, places, choices, self._metrics, self._statistics)
+    Special is what could change from one request to the next, strings, classes, and another form of outputs.
+    """
+    try:
+        message = parse_message(read_json(json))
+        choices = check_outputs(metadata.signature, message)
+    except (InvalidRequest, NotSupported):
+        return None
+    if message.id is not None or message.timeout is not None:
+        return None
+    if not all(choice.is_binary is is_binary and not choice.classes for choice in choices):
+        return None
+    if any(spec.dtype == "string" or not spec.shape for spec in metadata.signature.outputs):
+        return None
+    return message, [choice.name for choice in choices]
 
 
-def _is_plain(choice: OutputChoice) -> bool:
-    return choice.is_binary and not choice.classes
-
-
-def _places(specs: tuple[TensorSpec, ...], message: InferMessage) -> list[_Place]:
-    """Where the inputs lie; empty unless all are numbers in their own datatype, and of the signature's shape."""
-    wanted = {spec.name: spec for spec in specs}
-    if wanted.keys() != {tensor.name for tensor in message.inputs}:
-        return []
-    if not all(_fits(wanted[tensor.name], tensor) for tensor in message.inputs):
-        return []
-    if len({tensor.shape[0] for tensor in message.inputs}) > 1:
-        return []
-    ends = list(accumulate([tensor.size for tensor in message.inputs], initial=0))
-    return [
-        _Place(tensor.name, start, start + tensor.size, wanted[tensor.name].numpy_dtype, tensor.shape)
-        for tensor, start in zip(message.inputs, ends, strict=False)
-    ]
-
-
-def _fits(spec: TensorSpec, tensor: InputTensor) -> bool:
+def fits(spec: TensorSpec, tensor: InputTensor) -> bool:
+    """Whether a tensor holds numbers of the input's own datatype, at least one, in its shape."""
     datatype = OF_DTYPE[spec.dtype]
     if datatype.wire is None or datatype.wire.kind == "b" or not datatype.wire.isnative:
         return False
-    rows, *sizes = tensor.shape or (0,)
     return (
-        tensor.data is None
-        and tensor.datatype == datatype.v2
-        and rows > 0
+        tensor.datatype == datatype.v2
+        and tensor.num_values > 0
         and len(tensor.shape) == len(spec.shape)
-        and all(size in {None, got} for size, got in zip(spec.shape[1:], sizes, strict=True))
-        and tensor.size == math.prod(tensor.shape) * datatype.wire.itemsize > 0
+        and all(size in {None, got} for size, got in zip(spec.shape[1:], tensor.shape[1:], strict=True))
     )

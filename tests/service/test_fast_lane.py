@@ -21,11 +21,8 @@ from models.store import ArtifactStore
 from service.inference import InferenceResponse
 from service.lane_heads import Head
 from service.lane_request import Answer, Request
-from service.metrics import Metrics
 from service.protocols.bodies import KINDS
 from service.protocols.predict import Target
-from service.protocols.v2_together import TensorPlans
-from service.statistics import Statistics
 from service.turn import Turn
 from tests.service.doors import Door, both_ways, opened, warm
 from tests.service.fakes import MODELS, publish_fake
@@ -435,7 +432,7 @@ def test_who_has_left_before_the_end_of_the_turn_does_not_reach_the_runtime(stor
     lines = [Line() for _ in range(3)]
 
     async def let_one_leave(door: Door) -> None:
-        turn = Turn(door.predictor, TensorPlans(door.engine, Metrics(), Statistics()))
+        turn = Turn(door.predictor, {})
         for line in lines:
             request = Request(line, Head(b"/predict", Target(), False, None, len(BODY), True), b"id")
             request.body = BODY
@@ -452,6 +449,15 @@ def test_who_has_left_before_the_end_of_the_turn_does_not_reach_the_runtime(stor
         door.in_loop(let_one_leave(door))
         assert sizes == [2]
     assert [len(line.told) for line in lines] == [1, 0, 1]
+
+
+def test_model_whose_predictions_are_no_lists_runs_once_for_each_request(store: ArtifactStore) -> None:
+    publish_fake(store, kind="scalars", batch_safe=True)
+    request = post(b'{"instances":[1.5,2]}')
+    with opened(store) as door, warm(door, request, 2) as wires:
+        for wire in wires:
+            wire.send(request).answer()
+        assert door.runtimes.loaded[0].batch_sizes == [2, 2]
 
 
 def test_rows_of_a_client_who_hangs_up_leave_the_queue(store: ArtifactStore) -> None:

@@ -15,7 +15,9 @@ from service.protocols.bodies import KINDS
 from tests.service.doors import Door, both_ways
 from tests.service.fakes import publish_fake
 from tests.service.processes import post
-from tests.service.test_tensor_lane import LIVE, ROWS, infer
+from tests.service.test_kept_lane import LIVE, ROWS, infer
+from tests.service.test_kept_texts import infer as infer_text
+from tests.service.test_kept_texts import predict as tfs
 
 ROUNDS = 60
 NPY = KINDS["application/x-npy"].encode({"x": ROWS})
@@ -35,22 +37,37 @@ def some_request(chance: random.Random) -> bytes:
     numbers = [b"[1.5,2]", b"[%d,2]" % chance.randrange(10), b"[1]", b'[1,"a"]', b"[[1],2]"]
     rows = [chance.choices(numbers, (9, 9, 1, 1, 1))[0]] * chance.choice([1, 1, 1, 3, 500, 9000])
     predict = b'{"instances":[%b]}' % b",".join(rows)
-    mutated = bytearray(post(b'{"instances":[[1,2]]}'))
-    mutated[-chance.randrange(1, 20)] = chance.randrange(32, 127)
+    row = chance.choice(["1.5,2", f"{chance.randrange(10)},2", "1", '1,"a"', "[1],2"])
+    texts = [
+        infer_text(f"[{row}]", 1, 2),
+        infer_text(f"[[{row}],[{row}]]", 2, 2),
+        tfs([[1.5, 2]] * chance.choice([1, 1, 3, 500])),
+    ]
     return chance.choice(
         [
+            *texts,
+            infer_text(f"[{row}]", 1, 2, id=str(chance.randrange(3))),
+            spoilt(chance.choice(texts), chance),
+            tfs([[1]]),
             post(predict),
             post(predict),
             post(predict, b"X-Request-Timeout-Ms: 9000", path=chance.choice([b"/models/demo/predict", b"/nowhere"])),
             post(NPY, b"Content-Type: application/x-npy", b"Accept: " + chance.choice([b"*/*", b"application/x-npy"])),
             post(b'{"instances":[["a","b"]]}', path=b"/models/words/predict"),
-            bytes(mutated),
+            spoilt(post(b'{"instances":[[1,2]]}'), chance),
             infer(ROWS * chance.randrange(1, 9)),
             infer(np.ones((chance.choice([1, 4000]), 2), np.float32)),
             infer(ROWS, id=str(chance.randrange(3))),
             LIVE,
         ]
     )
+
+
+def spoilt(request: bytes, chance: random.Random) -> bytes:
+    """The same with another byte near its end."""
+    mutated = bytearray(request)
+    mutated[-chance.randrange(1, 20)] = chance.randrange(32, 127)
+    return bytes(mutated)
 
 
 def cut(requests: list[bytes], chance: random.Random) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The fast lane of binary requests: `POST /v2/models/.../infer` with tensors behind a JSON that has come before.
+"""The fast lane of other protocols: inferences of the Open Inference Protocol and predictions as TensorFlow Serving's.
 
 Only what can be answered together with others in the turn is answered here, even if there is no other. A request whose
 head is not known yet, or for which anything is special, is read by uvicorn and answered by the application as if this
@@ -13,21 +13,23 @@ from service.collecting import HEADS
 from service.fast_lane import FastLane
 from service.lane_heads import DECLINED, ID, TIMEOUT, Head
 from service.lane_request import Answer, Request
+from service.protocols import tfs_together, v2_binary, v2_texts
 from service.protocols.v2_body import HEADER
-from service.protocols.v2_together import parse_url
 
-_BEGINNING = b"POST /v2/"
-_JSON_LENGTH = HEADER.encode()
+_BEGINNING = b"POST /v"
+_LENGTH, _JSON_LENGTH, _ACCEPT_ENCODING = b"content-length", HEADER.encode(), b"accept-encoding"
+WAYS = (v2_binary.WAY, v2_texts.WAY, tfs_together.WAY)
+_MOST_DIGITS = 15
 # What the application would answer otherwise for, and what must be the same for each request with a head.
-_SPECIAL = DECLINED | {ID, TIMEOUT, b"accept-encoding"}
+_SPECIAL = DECLINED | {ID, TIMEOUT}
 
 
-class TensorLane(FastLane):
-    """A connection with the lane for JSON and the one for tensors."""
+class KeptLane(FastLane):
+    """A connection with the lane for predictions and the one for those of other protocols."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self._behind: list[bytes] | None = None  # what has come since a request of tensors waits for the turn
+        self._behind: list[bytes] | None = None  # what has come since a kept request waits for the turn
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets what has not been answered."""
@@ -35,7 +37,7 @@ class TensorLane(FastLane):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Keeps what is behind a request of tensors until that has been answered."""
+        """Holds back what is behind a kept request until that has been answered."""
         if self._behind is None:
             super().data_received(data)
         else:
@@ -44,14 +46,14 @@ class TensorLane(FastLane):
     def take(self, request: Request, answer: Answer) -> None:
         """Writes the answer, and goes on with what has come behind its request."""
         super().take(request, answer)
-        if request.head.json_length:
+        if request.head.way:
             behind = self._let_go()
             if behind and not self.transport.is_closing():
                 self.data_received(behind)
 
     def run(self, request: Request) -> None:
-        """Lets the application answer a request of tensors that could not be answered with others."""
-        if not request.head.json_length:
+        """Lets the application answer a kept request that could not be answered with others."""
+        if not request.head.way:
             super().run(request)
             return
         self._lane.clear()
@@ -65,25 +67,31 @@ class TensorLane(FastLane):
 
     def _note(self, text: bytes) -> None:
         """Remembers the head that is being read, if requests with it may be answered here."""
-        target = parse_url(self.url) if text.startswith(_BEGINNING) else None
         headers = dict(self.headers)
-        if target is None or len(headers) < len(self.headers) or not _SPECIAL.isdisjoint(headers):
+        if not text.startswith(_BEGINNING) or len(headers) < len(self.headers) or not _SPECIAL.isdisjoint(headers):
             return
-        length, json_length = headers.get(b"content-length", b""), headers.get(_JSON_LENGTH, b"")
-        if not (
-            length.isdigit() and json_length.isdigit() and 0 < int(json_length) < int(length) <= self._longest_body
-        ):
+        length, json_length = [_number(headers.get(name, b"")) for name in (_LENGTH, _JSON_LENGTH)]
+        is_usual = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
+        if not is_usual or self.is_closing_soon or not 0 < length <= self._longest_body:
             return
-        if self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1" and not self.is_closing_soon:
-            HEADS.add(text, Head(self.url, target, False, None, int(length), True, json_length=int(json_length)))
+        for way in WAYS:
+            target = way.target_of(self.url, _JSON_LENGTH in headers)
+            if target:
+                packs = way.packs and _ACCEPT_ENCODING in headers
+                head = Head(self.url, target, False, None, length, True, way=way, json_length=json_length, packs=packs)
+                HEADS.add(text, head)
 
     def _take_whole(self, request: Request, raw: bytes, end: int) -> None:
-        length = request.head.json_length
-        if not length:
+        head = request.head
+        if not head.way:
             super()._take_whole(request, raw, end)
             return
-        begin = end + length
-        request.raw, request.json, request.body = raw, raw[end:begin], memoryview(raw)[begin:]
+        parts = head.way.split(raw[end:], head.json_length)
+        if parts is None:
+            self.leave_to_parser(raw)
+            return
+        request.raw = raw
+        request.common, request.body = parts
         self._behind = []
         self._answer_whole(request)
 
@@ -91,3 +99,8 @@ class TensorLane(FastLane):
         behind = b"".join(self._behind or ())
         self._behind = None
         return behind
+
+
+def _number(digits: bytes) -> int:
+    """The number; -1 where the application must say what it is."""
+    return int(digits) if digits.isdigit() and len(digits) <= _MOST_DIGITS else -1
