@@ -51,6 +51,7 @@ def requests(digits: Artifact, wide: Artifact) -> list[Asked]:
         Asked("digits, 1 row, JSON", "digits", 1, connections, "/predict", (load.JSON,), _json(one), is_for_all=True)
         for connections in (1, 16, 64)
     ]
+    asked += _json_of_others("digits", one)
     asked.append(
         Asked(f"digits, {MANY} rows, JSON", "digits", MANY, 16, "/predict", (load.JSON,), _json(many), is_for_all=True)
     )
@@ -91,6 +92,20 @@ def _json(inputs: Tensors, decimals: int | None = None) -> bytes:
     if decimals is not None:
         rows = rows.astype(float).round(decimals)
     return json.dumps({"instances": rows.tolist()}, separators=(",", ":")).encode()
+
+
+def _json_of_others(model: str, inputs: Tensors) -> list[Asked]:
+    """What clients of the Open Inference Protocol and of TensorFlow Serving send by 64 connections."""
+    ((name, rows),) = inputs.items()
+    tensor = {"name": name, "datatype": "FP32", "shape": rows.shape, "data": rows.ravel().tolist()}
+    bodies = {
+        ("v2 JSON", f"/v2/models/{model}/infer"): json.dumps({"inputs": [tensor]}).encode(),
+        ("TensorFlow Serving's JSON", f"/v1/models/{model}:predict"): _json(inputs),
+    }
+    return [
+        Asked(f"{model}, {len(rows)} row, {form}", model, len(rows), 64, path, (load.JSON,), body)
+        for (form, path), body in bodies.items()
+    ]
 
 
 def _binary(model: str, inputs: Tensors) -> Asked:
