@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from models.store import ArtifactStore
+from service.connection import Awaits, Connection
 from tests.service.doors import Door, Wire, both_ways, opened, warm
 from tests.service.fakes import publish_fake
 from tests.service.processes import post
@@ -235,3 +236,19 @@ def test_half_a_request_is_waited_for_when_the_service_ends(
         assert {answer[9:12] for answer in answers} == {b"200"}
         assert b"connection: close" in answers[-1]
         assert wire.is_at_end()
+
+
+@pytest.mark.parametrize("request_", [infer(ROWS), JSON], ids=["tensors", "JSON"])
+def test_connection_is_not_idle_while_a_request_that_is_known_arrives(store: ArtifactStore, request_: bytes) -> None:
+    publish_fake(store, batch_safe=True)
+    with opened(store) as door, door.connect() as wire:
+        wanted = [wire.send(request_).answer() for _ in range(2)]
+        wire.send(LIVE).answer()  # by the application, after whose answers uvicorn sets a timer
+        with door.held_up():
+            wire.send(request_[:-5])
+        with door.connect() as other:  # by whose answer the part has been read
+            other.send(LIVE).answer()
+        connections = [each for each in door.server.server_state.connections if isinstance(each, Connection)]
+        (arriving,) = [each for each in connections if each.awaits is Awaits.REST_OF_REQUEST]
+        assert arriving.timeout_keep_alive_task is None
+        assert wire.send(request_[-5:]).answer() == wanted[1]
