@@ -18,6 +18,8 @@ from service.protocols.v2_together import parse_url
 
 _BEGINNING = b"POST /v2/"
 _JSON_LENGTH = HEADER.encode()
+_LONGEST_JSON = 16 * 2**10  # each is kept while its version serves
+_MOST_DIGITS = 15
 # What the application would answer otherwise for, and what must be the same for each request with a head.
 _SPECIAL = DECLINED | {ID, TIMEOUT, b"accept-encoding"}
 
@@ -69,13 +71,11 @@ class TensorLane(FastLane):
         headers = dict(self.headers)
         if target is None or len(headers) < len(self.headers) or not _SPECIAL.isdisjoint(headers):
             return
-        length, json_length = headers.get(b"content-length", b""), headers.get(_JSON_LENGTH, b"")
-        if not (
-            length.isdigit() and json_length.isdigit() and 0 < int(json_length) < int(length) <= self._longest_body
-        ):
+        length, json_length = [_number(headers.get(name, b"")) for name in (b"content-length", _JSON_LENGTH)]
+        if not 0 < json_length < length <= self._longest_body or json_length > _LONGEST_JSON:
             return
         if self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1" and not self.is_closing_soon:
-            HEADS.add(text, Head(self.url, target, False, None, int(length), True, json_length=int(json_length)))
+            HEADS.add(text, Head(self.url, target, False, None, length, True, json_length=json_length))
 
     def _take_whole(self, request: Request, raw: bytes, end: int) -> None:
         length = request.head.json_length
@@ -91,3 +91,8 @@ class TensorLane(FastLane):
         behind = b"".join(self._behind or ())
         self._behind = None
         return behind
+
+
+def _number(digits: bytes) -> int:
+    """The number; -1 where the application must say what it is."""
+    return int(digits) if digits.isdigit() and len(digits) <= _MOST_DIGITS else -1

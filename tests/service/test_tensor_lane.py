@@ -113,6 +113,11 @@ APART = {
     "larger than allowed": infer(np.ones((20_000, 2), np.float32)),
     "no JSON": post(b"x" * 40, b"Inference-Header-Content-Length: 20", path=b"/v2/models/demo/infer"),
     "JSON longer than all": post(b"x" * 40, b"Inference-Header-Content-Length: 41", path=b"/v2/models/demo/infer"),
+    "length of JSON with very many digits": post(
+        b"x" * 40, b"Inference-Header-Content-Length: " + b"9" * 5000, path=b"/v2/models/demo/infer"
+    ),
+    "length with very many digits": infer(ROWS).replace(b"\r\nContent-Length: ", b"\r\nContent-Length: " + b"0" * 5000),
+    "long JSON": infer(ROWS, comment="x" * 20_000),
     "length that is none": post(b"x" * 40, b"Inference-Header-Content-Length: -1", path=b"/v2/models/demo/infer"),
 }
 
