@@ -101,7 +101,8 @@ class TensorPlan:
         for name, start, stop, dtype, shape in self._places:
             parts = [body[start:stop] for body in bodies]
             data = parts[0] if len(parts) == 1 else b"".join(parts)
-            inputs[name] = np.frombuffer(data, dtype).reshape(len(bodies) * shape[0], *shape[1:])
+            values = np.frombuffer(data, dtype).reshape(len(bodies) * shape[0], *shape[1:])
+            inputs[name] = values if values.flags.aligned else values.copy()  # as `v2_tensors.from_bytes` does
         return inputs, [self._rows] * len(bodies)
 
     def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]]:

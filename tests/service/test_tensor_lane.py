@@ -12,7 +12,7 @@ import pytest
 from models.store import ArtifactStore
 from service.connection import Awaits, Connection
 from tests.service.doors import Door, Wire, both_ways, opened, warm
-from tests.service.fakes import publish_fake
+from tests.service.fakes import FakeRuntime, publish_fake
 from tests.service.processes import post
 
 KINDS = ("scale", "broken", "words", "flags", "counts", "halves", "images", "scalars", "combine")
@@ -200,6 +200,31 @@ def test_requests_of_one_turn_run_as_one_batch(store: ArtifactStore) -> None:
             values = np.frombuffer(wire.answer()[-ROWS.nbytes :], np.float32).reshape(2, 2)
             np.testing.assert_array_equal(values, (ROWS + number) * 2)
         assert door.runtimes.loaded[0].batch_sizes == [10]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_tensors_reach_the_runtime_aligned_wherever_they_lie(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    publish_fake(store, batch_safe=True)
+    aligned: list[bool] = []
+    run = FakeRuntime.run
+    monkeypatch.setattr(
+        FakeRuntime, "run", lambda self, inputs: [aligned.append(inputs["x"].flags.aligned), run(self, inputs)][1]
+    )
+    with opened(store) as door, warm(door, LIVE, number) as wires:
+        for length in range(4):  # of the JSON, before the tensors
+            request = infer(ROWS, comment="x" * length)
+            for wire in wires * 2:
+                wire.send(request).answer()
+            with door.held_up():
+                for wire in wires:
+                    wire.send(request)
+            asked = door.asked
+            for wire in wires:
+                assert wire.answer()[-ROWS.nbytes :] == (ROWS * 2).tobytes()
+            assert door.asked == asked
+    assert set(aligned) == {True}
 
 
 def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
