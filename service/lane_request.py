@@ -16,6 +16,7 @@ from service.metrics import RequestMetrics
 from service.observer import Observing
 from service.protocols.predict import PROTOCOL
 from service.protocols.together import Bodies, Together
+from service.protocols.v2_together import PROTOCOL as TENSOR_PROTOCOL
 from service.tickets import Ticket
 
 _log = logging.getLogger("uvicorn.error")  # where its own connections write that the application failed
@@ -116,12 +117,13 @@ class Request:
 
     def count(self, observing: Observing, status: int) -> None:
         """Counts an answer other than 200."""
-        counts = self.plan.counts if self.plan else observing.metrics.requests("", None, PROTOCOL)
+        protocol = PROTOCOL if self.head.json_length is None else TENSOR_PROTOCOL
+        counts = self.plan.counts if self.plan else observing.metrics.requests("", None, protocol)
         counts.failed(status)
 
     def log(self, observing: Observing, status: int) -> None:
         """Writes its line in the access log."""
-        seconds = perf_counter() - self.received
+        seconds = perf_counter() - self.received if self.received else 0.0
         with request_id(self.request_id.decode()):
             observing.write_line("POST", self.path, status, self._exchange(), seconds)
 
@@ -129,7 +131,7 @@ class Request:
         exchange = Exchange(self.request_id.decode(), error=self.error)
         if self.plan:
             exchange.model, exchange.version = self.plan.name, self.plan.version
-        exchange.rows = self.ticket.rows if self.ticket else self.rows
+        exchange.rows = self.rows
         return exchange
 
     def done(self, result: InferenceResponse | BaseException) -> None:

@@ -390,6 +390,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.observer",
         "service.tickets",
         "service.protocols.predict",
+        "service.protocols.v2_together",
     ),
     "service.collecting": (
         "service.connection",
