@@ -30,12 +30,17 @@ from service.statistics import Statistics
 
 PROTOCOL = "v2"
 _MOST_PLANS = 256
+_LONGEST_URL = 300
 _URL = re.compile(r"/v2/models/([\w.-]+)(?:/versions/([1-9]\d{0,8}))?/infer", re.ASCII)
 
 
-@lru_cache(maxsize=1024)
 def parse_url(url: bytes) -> Target | None:
     """The version that it asks for, if it is that of an inference."""
+    return _parse_url(url) if len(url) <= _LONGEST_URL else None
+
+
+@lru_cache(maxsize=1024)  # which keeps its keys: only short ones
+def _parse_url(url: bytes) -> Target | None:
     found = _URL.fullmatch(url.decode("latin-1"))
     return Target(found[1], found[2]) if found else None
 
