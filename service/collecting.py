@@ -84,6 +84,8 @@ class Collecting(Connection):
         raise NotImplementedError
 
     def _begin(self, request: Request, data: bytes, end: int, missing: int) -> None:
+        if self.timeout_keep_alive_task:  # as uvicorn does with whatever comes
+            self._unset_keepalive_if_required()
         self._parts, self._end, self._missing = [data], end, missing
         self.cycle = request  # type: ignore[assignment] # it has all that uvicorn asks of a cycle
         self.awaits = Awaits.REST_OF_REQUEST

@@ -144,6 +144,7 @@ class Connection(HttpToolsProtocol):
         self.awaits = Awaits.REST_OF_REQUEST
         self.steps += 1
         self._is_in_head = True
+        self._is_split = False  # this one is not, whatever the chunk began with
         self._head_bytes = 0
 
     def end_head(self) -> None:

@@ -24,7 +24,7 @@ from service.collecting import HEADS, Collecting
 from service.connection import CLOSE, Awaits
 from service.errors import ServiceError
 from service.exchange import CLIENT_LEFT
-from service.inference import InferenceResponse
+from service.inference import InferenceResponse, row_count
 from service.lane_heads import ID, read_head
 from service.lane_request import Answer, Request
 from service.protocols.answers import answer_tensors
@@ -50,7 +50,11 @@ class FastLane(Collecting):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Takes the client's rows out of the queue."""
-        self._drop_lane()
+        left = self._drop_lane()
+        if self._missing:
+            left.append(self.cycle)  # type: ignore[arg-type] # what is being collected
+        for request in left:
+            self._end_unanswered(request)
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -225,7 +229,7 @@ class FastLane(Collecting):
             body = bytes(request.body)
             inputs = plan.decode_kind(kind, self.limits.max_body_bytes, body) if kind else plan.decode(body)
             request.decoded = perf_counter()
-            request.body = b""
+            request.body, request.rows = b"", row_count(inputs)
             request.ticket = plan.submit(inputs, target, seconds, request.done)
         except Exception as error:
             request.answer = request.failure(self._observing, error)
@@ -270,14 +274,20 @@ class FastLane(Collecting):
             self.transport.close()
             self._drop_lane()
 
-    def _drop_lane(self) -> None:
-        """Nobody waits for these answers any more."""
-        for request in self._lane:
-            if request.has_arrived and not request.answer:
-                request.leave()
-                if request.plan is None:  # it has waited for the turn
-                    with suppress(ServiceError):
-                        request.plan = self._turn.plan(request)
-                request.count(self._observing, CLIENT_LEFT)
+    def _drop_lane(self) -> list[Request]:
+        """Nobody waits for these answers any more: gives the requests that have none."""
+        left = [request for request in self._lane if not request.answer]
+        for request in left:
+            request.leave()
         self._lane.clear()
         self._arriving = None
+        return left
+
+    def _end_unanswered(self, request: Request) -> None:
+        """Counts and logs a request whose client has left."""
+        if request.has_arrived and request.plan is None:  # it has waited for the turn
+            with suppress(ServiceError):
+                request.plan = self._turn.plan(request)
+        request.count(self._observing, CLIENT_LEFT)
+        if self._observing.has_line(CLIENT_LEFT):
+            request.log(self._observing, CLIENT_LEFT)

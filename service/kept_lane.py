@@ -86,7 +86,7 @@ class KeptLane(FastLane):
         if not head.way:
             super()._take_whole(request, raw, end)
             return
-        parts = head.way.split(raw[end:], head.json_length)
+        parts = head.way.split(raw, end, head.json_length)
         if parts is None:
             self.leave_to_parser(raw)
             return

@@ -18,6 +18,7 @@ DECLINED = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"up
 _TYPE, _LENGTH, _ACCEPT = b"content-type", b"content-length", b"accept"
 _READ = DECLINED | {_TYPE, _LENGTH, _ACCEPT, TIMEOUT, ID}
 _JSON = JSON.encode()
+_MOST_DIGITS = 18  # of the length of a body; Python makes no number of thousands of zeros
 
 
 class Head(NamedTuple):
@@ -73,9 +74,12 @@ def read_head(url: bytes, headers: Iterable[tuple[bytes, bytes]], *, keep_alive:
         kind = kind_of_body(found.get(_TYPE, _JSON).decode("latin-1"))
     except UnsupportedMedia:  # which the application will tell
         return None
+    length = found.get(_LENGTH, b"0")
+    if len(length) > _MOST_DIGITS:
+        return None
     answer = kind_of_answer(found.get(_ACCEPT, b"*/*").decode("latin-1"))
     timeout = found[TIMEOUT].decode("latin-1") if TIMEOUT in found else None
-    return Head(url, *asked, timeout, int(found.get(_LENGTH, b"0")), keep_alive, kind, answer)
+    return Head(url, *asked, timeout, int(length), keep_alive, kind, answer)
 
 
 class Heads:

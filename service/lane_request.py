@@ -103,7 +103,7 @@ class Request:
 
     def log(self, observing: Observing, status: int) -> None:
         """Writes its line in the access log."""
-        seconds = perf_counter() - self.received
+        seconds = perf_counter() - self.received if self.received else 0.0
         with request_id(self.request_id.decode()):
             observing.write_line("POST", self.path, status, self._exchange(), seconds)
 
@@ -111,7 +111,7 @@ class Request:
         exchange = Exchange(self.request_id.decode(), error=self.error)
         if self.plan:
             exchange.model, exchange.version = self.plan.name, self.plan.version
-        exchange.rows = self.ticket.rows if self.ticket else self.rows
+        exchange.rows = self.rows
         return exchange
 
     def done(self, result: InferenceResponse | BaseException) -> None:

@@ -81,6 +81,8 @@ class Turn:
         if plan is None or answers is None:
             return False
         for request, body, rows in zip(requests, answers.bodies, answers.rows, strict=True):
+            if request.has_left:  # since the answer to one before it was the last of their connection
+                continue
             request.plan, request.rows = plan, rows
             plan.counts.succeeded((answers.ended - request.received, answers.decode_seconds, answers.encode_seconds))
             request.connection.take(request, Answer(200, answers.head, body, answers.media_type))

@@ -44,10 +44,14 @@ class Url(NamedTuple):
     labels: bool
 
 
-@lru_cache(maxsize=1024)
 def parse_url(url: bytes) -> Url | None:
     """What it asks for, if it is that of a plain prediction."""
-    found = len(url) <= _LONGEST_URL and _URL.fullmatch(url.decode("latin-1"))
+    return _parse_url(url) if len(url) <= _LONGEST_URL else None
+
+
+@lru_cache(maxsize=1024)  # which keeps its keys: only short ones
+def _parse_url(url: bytes) -> Url | None:
+    found = _URL.fullmatch(url.decode("latin-1"))
     return Url(Target(found[1], found[2], found[3]), found[4] is not None) if found else None
 
 

@@ -7,7 +7,6 @@ of lists of numbers. All others, and all errors, are `service.protocols.tfs`'s.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from models.manifest import Signature, Tensors
 from service.metadata import ModelMetadata
@@ -23,16 +22,15 @@ PROTOCOL = "tfs"
 _URL = re.compile(r"/v1/models/([\w.-]+)(?:/versions/([1-9]\d{0,8}))?:predict", re.ASCII)
 
 
-@lru_cache(maxsize=1024)
 def target_of(url: bytes, _: bool) -> Target | None:
     """The version that is asked for a prediction."""
     found = _URL.fullmatch(url.decode("latin-1"))
     return Target(found[1], found[2]) if found else None
 
 
-def split(body: bytes, _: int) -> tuple[bytes, bytes]:
+def split(raw: bytes, begin: int, _: int) -> tuple[bytes, bytes]:
     """Nothing in common, and all of the body."""
-    return b"", body
+    return b"", raw[begin:]
 
 
 def make_plan(serving: Serving, metadata: ModelMetadata, _: bytes, __: bool) -> TfsPlan | None:

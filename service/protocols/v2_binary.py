@@ -28,11 +28,12 @@ def target_of(url: bytes, has_tensors: bool) -> Target | None:
     return parse_url(url) if has_tensors else None
 
 
-def split(body: bytes, json_length: int) -> tuple[bytes, memoryview] | None:
+def split(raw: bytes, begin: int, json_length: int) -> tuple[bytes, memoryview] | None:
     """The JSON, and the bytes of the tensors."""
-    if not 0 < json_length < len(body) or json_length > LONGEST_JSON:
+    end = begin + json_length
+    if not begin < end < len(raw) or json_length > LONGEST_JSON:
         return None
-    return body[:json_length], memoryview(body)[json_length:]
+    return raw[begin:end], memoryview(raw)[end:]
 
 
 def make_plan(serving: Serving, metadata: ModelMetadata, json: bytes, packs: bool) -> BinaryPlan | None:
@@ -84,7 +85,8 @@ class BinaryPlan(V2Plan):
         for name, start, stop, dtype, shape in self._places:
             parts = [body[start:stop] for body in bodies]
             data = parts[0] if len(parts) == 1 else b"".join(parts)
-            inputs[name] = np.frombuffer(data, dtype).reshape(len(bodies) * shape[0], *shape[1:])
+            values = np.frombuffer(data, dtype).reshape(len(bodies) * shape[0], *shape[1:])
+            inputs[name] = values if values.flags.aligned else values.copy()  # as `v2_tensors.from_bytes` does
         return inputs, [self._rows] * len(bodies)
 
     def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]]:

@@ -33,23 +33,23 @@ def target_of(url: bytes, has_tensors: bool) -> Target | None:
     return None if has_tensors else parse_url(url)
 
 
-def split(body: bytes, _: int) -> tuple[bytes, bytes] | None:
+def split(raw: bytes, begin: int, _: int) -> tuple[bytes, bytes] | None:
     """The frame, and what is within the brackets of the only `data`.
 
     Numbers are a list, or a list of lists; anything else makes a frame that is no JSON. A frame with an id would be
     another for each request. One with an escape might spell a key in another way.
     """
-    found = _DATA.search(body)
+    found = _DATA.search(raw, begin)
     if found is None:
         return None
-    begin = found.end()
-    end = body.rfind(b"]]", begin) + 1 if body.startswith(b"[", begin) else body.find(b"]", begin)
-    if end < begin or len(body) - (end - begin) > _LONGEST_FRAME:
+    first = found.end()
+    end = raw.rfind(b"]]", first) + 1 if raw.startswith(b"[", first) else raw.find(b"]", first)
+    if end < first or len(raw) - begin - (end - first) > _LONGEST_FRAME:
         return None
-    frame = body[:begin] + body[end:]
+    frame = raw[begin:first] + raw[end:]
     if frame.count(b'"data"') > 1 or b'"id"' in frame or b"\\" in frame:
         return None
-    return frame, body[begin:end]
+    return frame, raw[first:end]
 
 
 def make_plan(serving: Serving, metadata: ModelMetadata, frame: bytes, packs: bool) -> TextPlan | None:

@@ -7,7 +7,6 @@ is left to `service.protocols.v2`, with the same answer. Where the values lie is
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any
 
 from models.manifest import Tensors, TensorSpec
@@ -25,7 +24,6 @@ PROTOCOL = "v2"
 _URL = re.compile(r"/v2/models/([\w.-]+)(?:/versions/([1-9]\d{0,8}))?/infer", re.ASCII)
 
 
-@lru_cache(maxsize=1024)
 def parse_url(url: bytes) -> Target | None:
     """The version that it asks for, if it is that of an inference."""
     found = _URL.fullmatch(url.decode("latin-1"))

@@ -58,8 +58,8 @@ class Way:
         protocol: As the metrics name it.
         target_of: The version that a URL asks for, if requests to it have this form; the flag says whether they tell
             where the JSON ends and tensors begin.
-        split: From a body, and the length of that JSON, to what alike requests have in common and to what each has for
-            itself. None where the application must answer.
+        split: From all of a request, where its body begins, and the length of that JSON, to what alike requests have
+            in common and to what each has for itself. None where the application must answer.
         make_plan: The plan of a version for what requests have in common, and for whether their answers may be
             compressed. None where each must be looked at.
         packs: Whether the application compresses answers for clients that take them so.
@@ -67,7 +67,7 @@ class Way:
 
     protocol: str
     target_of: Callable[[bytes, bool], Target | None]
-    split: Callable[[bytes, int], tuple[bytes, bytes | memoryview] | None]
+    split: Callable[[bytes, int, int], tuple[bytes, bytes | memoryview] | None]
     make_plan: Callable[[Serving, ModelMetadata, bytes, bool], Plan | None]
     packs: bool
 

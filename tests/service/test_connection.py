@@ -97,6 +97,18 @@ def test_head_that_comes_in_two_parts_is_counted_whole(impatient: Door) -> None:
         assert wire.send(head[1200:], body).answer().startswith(b"HTTP/1.1 431")
 
 
+@pytest.mark.parametrize("request_", [post(BODY), LIVE], ids=["prediction", "GET"])
+def test_heads_of_many_requests_that_come_at_once_are_not_counted_as_one(impatient: Door, request_: bytes) -> None:
+    with impatient.connect() as wire:
+        wire.send(request_[:10])
+        with impatient.connect() as other:
+            other.send(LIVE).answer()  # by which the part has been read
+        with impatient.held_up():  # a chunk longer than a head may be, which begins and ends within one
+            wire.send(request_[10:], request_ * 100, request_[:10])
+        wire.send(request_[10:])
+        assert {wire.answer()[9:12] for _ in range(102)} == {b"200"}
+
+
 def test_head_of_the_largest_size_is_taken_however_large_its_body(impatient: Door) -> None:
     padding = 2000 - len(b"/predict") - len(b"Hosttest") - len(b"Content-Length9000") - len(b"X-Long") - 3 * 4
     body = BODY.ljust(9000)

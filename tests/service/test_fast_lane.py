@@ -9,7 +9,7 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,10 @@ from tests.service.doors import Door, both_ways, opened, warm
 from tests.service.fakes import MODELS, publish_fake
 from tests.service.processes import post, post_head
 from tests.service.protocols import test_native
+from tests.service.test_kept_lane import LIVE, ROWS, infer
 from tests.service.waiting import wait_until
 
 BODY = b'{"instances":[[1,2]]}'
-LIVE = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +158,7 @@ CHUNKED = (
         b"GET /predict HTTP/1.1\r\nHost: test\r\n\r\n",
         post(BODY.ljust(200_001)),
         post_head(10**12),
+        post(BODY).replace(b"Content-Length: ", b"Content-Length: " + b"0" * 5000),
     ],
 )
 def test_whatever_is_odd_goes_to_the_application(doors: tuple[Door, Door], request_: bytes) -> None:
@@ -301,8 +302,9 @@ def test_access_log_is_the_same_either_way(store: ArtifactStore, caplog: pytest.
             door.connect() as wire,
         ):
             wire.send(post(BODY, path=b"/predict?labels=true"), post(BODY), post(BODY, path=b"/models/no/predict"))
-            assert [wire.answer()[9:12] for _ in range(3)] == [b"400", b"200", b"404"]
-            wait_until(lambda: len(access_lines(caplog)) == 3)
+            wire.send(post(b'{"instances":[[1]]}'))
+            assert [wire.answer()[9:12] for _ in range(4)] == [b"400", b"200", b"404", b"400"]
+            wait_until(lambda: len(access_lines(caplog)) == 4)
         logs.append(access_lines(caplog))
     assert logs[0] == logs[1]
     assert logs[0][1] == "POST '/predict' status=200 model=demo version=1 rows=1"
@@ -311,6 +313,67 @@ def test_access_log_is_the_same_either_way(store: ArtifactStore, caplog: pytest.
 def access_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     lines = [record.getMessage() for record in caplog.records if record.name == "service.access"]
     return [re.sub(r" ms=[0-9.e-]+", "", line) for line in lines]
+
+
+def in_flight(door: Door) -> None:
+    with door.connect() as wire:
+        door.runtimes.loaded[0].hold()
+        wire.send(post(BODY))
+        wait_until(door.runtimes.loaded[0].started.is_set)
+
+
+def cut_off(request: bytes) -> Any:
+    def leave(door: Door) -> None:
+        with door.connect() as wire, door.connect() as other:
+            for _ in range(3):
+                wire.send(request).answer()
+            wire.send(request[:-5])
+            other.send(LIVE).answer()  # by which the part has been read
+
+    return leave
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [in_flight, cut_off(post(BODY)), cut_off(post(BODY, b"X-Request-Id: 1")), cut_off(infer(ROWS))],
+    ids=["in flight", "cut off", "cut off, unknown head", "tensors cut off"],
+)
+def test_who_leaves_is_counted_and_logged_the_same_either_way(
+    store: ArtifactStore, caplog: pytest.LogCaptureFixture, leave: Callable[[Door], None]
+) -> None:
+    publish_fake(store, batch_safe=True)
+    found = []
+    for fast_lane in (True, False):
+        caplog.clear()
+        with caplog.at_level(logging.INFO), opened(store, fast_lane=fast_lane, access_log=True) as door:
+            leave(door)
+            wait_until(lambda: any("status=499" in line for line in access_lines(caplog)))
+            lines = [line for line in access_lines(caplog) if "health" not in line]
+            found.append((lines, counted(door)))
+    assert found[0] == found[1]
+    assert any('status="499"' in line and line.endswith(" 1.0") for line in found[0][1])
+
+
+def test_requests_behind_the_last_answer_are_counted_as_little_as_they_are_answered(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    found = []
+    for fast_lane in (True, False):
+        with opened(store, fast_lane=fast_lane) as door, warm(door, post(BODY), 2) as (wire, _):
+            with door.held_up():
+                door.server._close_after_answers()  # as when it ends
+                wire.send(post(BODY) * 3)
+            assert b"connection: close" in wire.answer()
+            assert wire.is_at_end()
+            found.append(counted(door))
+    assert found[0] == found[1]
+    assert found[0][0].endswith(" 3.0")
+
+
+def counted(door: Door) -> list[str]:
+    """The requests that the page of metrics tells of."""
+    with door.connect() as wire:
+        page = wire.send(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").answer().decode()
+    return sorted(line for line in page.splitlines() if line.startswith("layerserve_requests_total{"))
 
 
 def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from models.store import ArtifactStore
+from service.connection import Awaits, Connection
 from tests.service.doors import Door, Wire, both_ways, opened, warm
-from tests.service.fakes import publish_fake
+from tests.service.fakes import FakeRuntime, publish_fake
 from tests.service.processes import post
 
 KINDS = ("scale", "broken", "words", "flags", "counts", "halves", "images", "scalars", "combine")
@@ -112,6 +113,11 @@ APART = {
     "larger than allowed": infer(np.ones((20_000, 2), np.float32)),
     "no JSON": post(b"x" * 40, b"Inference-Header-Content-Length: 20", path=b"/v2/models/demo/infer"),
     "JSON longer than all": post(b"x" * 40, b"Inference-Header-Content-Length: 41", path=b"/v2/models/demo/infer"),
+    "length of JSON with very many digits": post(
+        b"x" * 40, b"Inference-Header-Content-Length: " + b"9" * 5000, path=b"/v2/models/demo/infer"
+    ),
+    "length with very many digits": infer(ROWS).replace(b"\r\nContent-Length: ", b"\r\nContent-Length: " + b"0" * 5000),
+    "long JSON": infer(ROWS, comment="x" * 20_000),
     "length that is none": post(b"x" * 40, b"Inference-Header-Content-Length: -1", path=b"/v2/models/demo/infer"),
 }
 
@@ -196,6 +202,31 @@ def test_requests_of_one_turn_run_as_one_batch(store: ArtifactStore) -> None:
         assert door.runtimes.loaded[0].batch_sizes == [10]
 
 
+@pytest.mark.parametrize("number", [1, 3])
+def test_tensors_reach_the_runtime_aligned_wherever_they_lie(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    publish_fake(store, batch_safe=True)
+    aligned: list[bool] = []
+    run = FakeRuntime.run
+    monkeypatch.setattr(
+        FakeRuntime, "run", lambda self, inputs: [aligned.append(inputs["x"].flags.aligned), run(self, inputs)][1]
+    )
+    with opened(store) as door, warm(door, LIVE, number) as wires:
+        for length in range(4):  # of the JSON, before the tensors
+            request = infer(ROWS, comment="x" * length)
+            for wire in wires * 2:
+                wire.send(request).answer()
+            with door.held_up():
+                for wire in wires:
+                    wire.send(request)
+            asked = door.asked
+            for wire in wires:
+                assert wire.answer()[-ROWS.nbytes :] == (ROWS * 2).tobytes()
+            assert door.asked == asked
+    assert set(aligned) == {True}
+
+
 def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
     publish_fake(store, batch_safe=True)
     pages = []
@@ -235,3 +266,19 @@ def test_half_a_request_is_waited_for_when_the_service_ends(
         assert {answer[9:12] for answer in answers} == {b"200"}
         assert b"connection: close" in answers[-1]
         assert wire.is_at_end()
+
+
+@pytest.mark.parametrize("request_", [infer(ROWS), JSON], ids=["tensors", "JSON"])
+def test_connection_is_not_idle_while_a_request_that_is_known_arrives(store: ArtifactStore, request_: bytes) -> None:
+    publish_fake(store, batch_safe=True)
+    with opened(store) as door, door.connect() as wire:
+        wanted = [wire.send(request_).answer() for _ in range(2)]
+        wire.send(LIVE).answer()  # by the application, after whose answers uvicorn sets a timer
+        with door.held_up():
+            wire.send(request_[:-5])
+        with door.connect() as other:  # by whose answer the part has been read
+            other.send(LIVE).answer()
+        connections = [each for each in door.server.server_state.connections if isinstance(each, Connection)]
+        (arriving,) = [each for each in connections if each.awaits is Awaits.REST_OF_REQUEST]
+        assert arriving.timeout_keep_alive_task is None
+        assert wire.send(request_[-5:]).answer() == wanted[1]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
+from collections.abc import Callable
 
 import pytest
 
@@ -9,7 +11,8 @@ from models.store import ArtifactStore
 from service.engine import Engine
 from service.limits import Limits
 from service.metrics import Metrics
-from service.protocols.predict import Predictor, Target
+from service.protocols import v2_together
+from service.protocols.predict import Predictor, Target, parse_url
 from service.repository import ModelRepository
 from tests.service.fakes import FakeRuntimes, publish_fake
 
@@ -45,3 +48,11 @@ def test_plan_is_dropped_with_its_version(
         plans.append(weakref.ref(predictor.plan(Target())))
     gc.collect()
     assert [plan() is None for plan in plans] == [True, True, False]
+
+
+@pytest.mark.parametrize("parse", [parse_url, v2_together.parse_url])
+def test_long_url_is_none_of_ours_and_is_not_kept(parse: Callable[[bytes], object]) -> None:
+    url = b"/models/%b/predict" % (b"a" * 60_000)
+    before = sys.getrefcount(url)
+    assert parse(url) is None
+    assert sys.getrefcount(url) == before
