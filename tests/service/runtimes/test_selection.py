@@ -42,12 +42,12 @@ class Worker:
 class Loader:
     """Loads what `make` gives, and keeps it."""
 
-    make: Callable[[str, int], Worker | Exception]
+    make: Callable[[str, int], Worker | BaseException]
     loaded: list[Worker] = field(default_factory=list)
 
     def __call__(self, name: str, threads: int) -> Runtime:
         made = self.make(name, threads)
-        if isinstance(made, Exception):
+        if isinstance(made, BaseException):
             raise made
         self.loaded.append(made)
         return made
@@ -119,8 +119,8 @@ def test_answers_of_another_dtype_do_not_agree(store: ArtifactStore) -> None:
         only(Loader(lambda name, _: Wide(name, 0)), "onnx", *version(store))
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no such operator"), ValueError("not a model")])
-def test_runtime_that_cannot_load_leaves_the_others(store: ArtifactStore, error: Exception) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no such operator"), ValueError("not a model"), SystemExit(1)])
+def test_runtime_that_cannot_load_leaves_the_others(store: ArtifactStore, error: BaseException) -> None:
     load = Loader(lambda name, _: error if name == "litert" else Worker(name, 0))
     selection = fastest(load, *version(store, "litert", "onnx"))
     assert selection.runtime.name == "onnx"
