@@ -170,3 +170,20 @@ def test_short_call_stays_on_one_core(store: ArtifactStore, monkeypatch: pytest.
     load = Loader(lambda name, _: Worker(name, 0))
     assert only(load, "onnx", *version(store)).trials[0].threads == 1
     assert len(load.loaded) == 1
+
+
+@pytest.mark.parametrize("failure", ["load", "answers"])
+def test_runtime_that_fails_with_all_cores_serves_with_one(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    monkeypatch.setattr("service.runtimes.selection.available_cores", lambda: 4)
+
+    def make(name: str, threads: int) -> Worker | BaseException:
+        if threads > 1 and failure == "load":
+            return RuntimeError("no threads to be had")
+        return Worker(name, 200_000 if threads == 1 else 0, factor=2.0 if threads == 1 else 2.001)
+
+    load = Loader(make)
+    selection = only(load, "onnx", *version(store))
+    assert (selection.trials[0].threads, selection.trials[0].agrees) == (1, True)
+    assert load.open() == [selection.runtime]
