@@ -37,8 +37,8 @@ _TIMER_SECONDS = 5e-3
 class Batcher(Generic[T]):
     """The queue of one version and the scheduling of its runs.
 
-    A request longer than the queue is taken in where nothing else waits. If a run of several requests fails, each is
-    run once more alone, so that only the guilty one fails: n + 1 runs for a batch of n.
+    If a run of several requests fails, each is run once more alone, so that only the guilty one fails: n + 1 runs for a
+    batch of n.
 
     Args:
         run: Answers rows, in any number of threads at once.
@@ -81,7 +81,7 @@ class Batcher(Generic[T]):
         self._loop = loop or asyncio.get_running_loop()
         self._clock = clock
         self._cost = Cost()
-        self._queue: RowQueue[T] = RowQueue()
+        self._queue: RowQueue[T] = RowQueue(limits.max_queue_size)
         self._alone: deque[Part[T]] = deque()
         self._open: dict[Ticket[T], None] = {}
         self._is_held = False
@@ -138,7 +138,7 @@ class Batcher(Generic[T]):
         limits, queue, rows = self._limits, self._queue, len(next(iter(inputs.values())))
         if self._failure:
             raise NotReady(self._failure)
-        if queue.rows and queue.rows + rows > limits.max_queue_size:
+        if not queue.has_room(rows):
             raise self._full(inputs, rows)
         if timeout is None or timeout > limits.request_timeout:
             timeout = limits.request_timeout

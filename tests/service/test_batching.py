@@ -336,9 +336,36 @@ def test_retry_after_is_the_time_that_the_queue_takes() -> None:
 def test_request_longer_than_the_queue_is_served_where_nothing_waits(house: House) -> None:
     caller = house.ask(*range(50))
     with pytest.raises(QueueFull):
-        house.ask(1.0)
+        house.ask(*range(21))
     house.loop.settle()
     assert caller.answer() == [2 * row for row in range(50)]
+
+
+def test_request_longer_than_the_queue_takes_no_room_from_others() -> None:
+    house = dear_house(threads=1)
+    long, callers = house.ask(*range(50)), [house.ask(float(row)) for row in range(20)]
+    with pytest.raises(QueueFull):
+        house.ask(20.0)
+    for _ in range(18):
+        house.loop.settle()
+        house.executor.work()
+    house.loop.settle()
+    assert [caller.answer() for caller in callers] == [[2.0 * row] for row in range(20)]
+    assert long.answer() == [2 * row for row in range(50)]
+
+
+@pytest.mark.parametrize("ends", ["answered", "cancelled"])
+def test_after_a_request_longer_than_the_queue_another_may_come(house: House, ends: str) -> None:
+    first = house.ask(*range(50))
+    if ends == "cancelled":
+        first.ticket.cancel()
+    house.loop.settle()
+    second = house.ask(*range(30))
+    house.ask(*range(20))
+    with pytest.raises(QueueFull):
+        house.ask(1.0)
+    house.loop.settle()
+    assert second.answer() == [2 * row for row in range(30)]
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0])
