@@ -256,7 +256,7 @@ class Batcher(Generic[T]):
     def _end_part(self, ticket: Ticket[T], start: int, outputs: Tensors) -> None:
         try:
             whole = assemble(ticket, start, outputs)
-        except ValueError as error:  # outputs of several shapes
+        except (ValueError, MemoryError) as error:  # outputs of several shapes, or too many
             self._end(ticket, error)
         else:
             if whole is not None:

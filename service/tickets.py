@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import accumulate, pairwise
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -24,10 +25,11 @@ class Ticket(Generic[T]):
     """A request that has been taken in. Its caller may `cancel` it; the rest is the batcher's.
 
     `taken` counts the rows that batches have had so far, and `parts` holds the answers of a request that was cut, each
-    with its first row. `done` is None once the request has been answered, refused or cancelled.
+    with its first row; `answered` counts their rows. `done` is None once the request has been answered, refused or
+    cancelled.
     """
 
-    __slots__ = ("_cancel", "arrived", "deadline", "done", "inputs", "key", "parts", "rows", "taken")
+    __slots__ = ("_cancel", "answered", "arrived", "deadline", "done", "inputs", "key", "parts", "rows", "taken")
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Ticket(Generic[T]):
         self.key = key
         self.taken = 0
         self.parts: list[tuple[int, Tensors]] | None = None
+        self.answered = 0
 
     def cancel(self) -> None:
         """The caller left: `done` is not called any more, and rows that have not reached the runtime never do."""
@@ -99,11 +102,10 @@ def assemble(ticket: Ticket[T], start: int, outputs: Tensors) -> Tensors | None:
     if ticket.parts is None:
         ticket.parts = []
     ticket.parts.append((start, outputs))
-    ticket.parts.sort(key=lambda part: part[0])
-    answers = [answer for _, answer in ticket.parts]
-    first_output = next(iter(outputs))
-    if sum([len(answer[first_output]) for answer in answers]) < ticket.rows:
+    ticket.answered += len(next(iter(outputs.values())))
+    if ticket.answered < ticket.rows:
         return None
+    answers = [answer for _, answer in sorted(ticket.parts, key=itemgetter(0))]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
 
 

@@ -304,6 +304,15 @@ def test_parts_that_do_not_fit_together_fail_their_request_only() -> None:
     assert (len(short.results), house.batcher.problem()) == (1, "")
 
 
+def test_parts_whose_answer_no_memory_holds_fail_their_request_only() -> None:
+    house = House().build(run=lambda inputs: {"y": np.broadcast_to(0.0, (len(inputs["x"]), 2**50))})
+    house.warm_up()
+    long, short = house.ask(*range(6)), house.ask(1.0)
+    house.loop.settle()
+    assert isinstance(long.error(), MemoryError)
+    assert (len(short.results), house.batcher.problem()) == (1, "")
+
+
 def test_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     house = dear_house(threads=1)
     house.ask(1.0)
