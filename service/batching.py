@@ -89,13 +89,7 @@ class Batcher(Generic[T]):
             run, self._end_thread, most=limits.threads, executor=executor, loop=self._loop, clock=clock
         )
         self._express = Express(
-            run,
-            most_rows=limits.max_batch_size,
-            cost=self._cost,
-            hold=hold,
-            release=release,
-            on_batch=on_batch,
-            clock=clock,
+            run, limits.max_batch_size, self._cost, hold=hold, release=release, on_batch=on_batch, clock=clock
         )
         self._cancel_one = self._cancel  # bound once, not for each ticket
         self._next_flush = Alarm(self._loop, self._flush)
@@ -209,7 +203,8 @@ class Batcher(Generic[T]):
         parts = [part for part in self._take() if self._is_in_time(part[0], now)]
         if not parts:
             return now
-        if self._cost.is_cheap(count_values(parts[0][0], count_rows(parts))):
+        # While a thread runs, a runtime may let others wait for it: not here.
+        if not self._threads and self._cost.is_cheap(count_values(parts[0][0], count_rows(parts))):
             outputs = attempt(self._run, parts)
             self._end_batch(parts, outputs, now, self._clock() - now)
             return self._clock()

@@ -216,6 +216,22 @@ def test_batch_too_large_for_the_loop_goes_to_a_thread_though_one_row_would_not(
     assert len(house.executor.waiting) == 1
 
 
+def test_cheap_batch_goes_to_a_thread_while_another_runs_for_it_may_have_to_wait_there(house: House) -> None:
+    house.seconds = LOOP_SECONDS / 2
+    for _ in range(20):
+        house.ask(1.0)
+        house.loop.settle()
+    house.runs.clear()
+    long = house.ask(1.0, 2.0, 3.0, 4.0)
+    house.loop.settle()
+    short = house.ask(5.0)
+    house.loop.settle()
+    assert (house.runs, len(house.executor.waiting)) == ([], 2)
+    house.executor.work(), house.executor.work()
+    house.loop.settle()
+    assert (long.answer(), short.answer()) == ([2.0, 4.0, 6.0, 8.0], [10.0])
+
+
 def test_parts_that_end_out_of_order_are_answered_in_order() -> None:
     house = dear_house()
     caller = house.ask(*range(7))
