@@ -166,7 +166,8 @@ class Batcher(Generic[T]):
         """Reckons with rows like these: to look at one that waits takes longer the more have gone before it."""
         waiting, most = self._queue.rows, self._limits.max_batch_size
         values = sum([each.size for each in inputs.values()]) * most // rows
-        seconds = self._cost.estimate(values) * waiting / most
+        at_once = 1 if self._cost.is_cheap(values) else self._limits.threads
+        seconds = self._cost.estimate(values) * waiting / most / at_once
         return queue_full(rows, waiting, self._limits.max_queue_size, seconds)
 
     def _flush(self) -> None:
