@@ -25,7 +25,7 @@ from service.limits import Limits
 from service.queueing import RowQueue
 from service.refusals import Closed, queue_full, too_late
 from service.threads import Threads
-from service.tickets import OnBatch, Part, Run, Ticket, assemble, attempt, count_rows, count_values, split
+from service.tickets import OnBatch, Part, Run, Ticket, assemble, attempt, count_rows, count_values, form_of, split
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Batcher(Generic[T]):
         run: Answers rows, in any number of threads at once.
         answer: Makes of a request's outputs what its caller gets.
         joins: Whether rows of several callers may run together, and a long request in parts.
-        ragged: Inputs whose rows may differ in shape from request to request.
+        ragged: Inputs whose rows may differ in shape from request to request, and those that hold texts.
         limits: Of the queue.
         executor: Runs what is dear; it must have `limits.threads` threads for this batcher alone.
         hold: Called when work arrives at an idle batcher; False means that the version is gone.
@@ -143,7 +143,7 @@ class Batcher(Generic[T]):
                 raise Closed
             self._is_held = True
         now = self._clock()
-        key = tuple([inputs[name].shape[1:] for name in self._ragged]) if self._ragged else ()
+        key = tuple([form_of(inputs[name]) for name in self._ragged]) if self._ragged else ()
         ticket = Ticket(inputs, rows, done, self._cancel_one, now, now + timeout, key)
         queue.add(ticket)
         self._open[ticket] = None

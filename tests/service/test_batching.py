@@ -159,14 +159,26 @@ def test_requests_of_other_shapes_run_apart_and_take_turns() -> None:
     assert [len(caller.answer()) for caller in callers] == [9, 1, 1]
 
 
-def test_strings_of_other_lengths_run_together() -> None:
-    house = House().build(run=lambda inputs: {"y": inputs["x"]})
+def test_texts_of_other_lengths_run_together_but_not_with_one_that_is_far_longer() -> None:
+    runs: list[list[int]] = []
+
+    def run(inputs: Tensors) -> Tensors:
+        lengths = np.char.str_len(inputs["x"])
+        runs.append(lengths.tolist())
+        return {"y": lengths}
+
+    house = House().build(run=run, ragged=("x",))
     house.warm_up()
+    runs.clear()
     got: list[Any] = []
-    for words in (["a"], ["longer", "bb"]):
-        house.batcher.submit({"x": np.array(words)}, got.append)
-    house.loop.turn()
-    assert [result["y"].tolist() for result in got] == [["a"], ["longer", "bb"]]
+    for length in (1, 5000, 256, 7000):
+        house.batcher.submit({"x": np.array(["a" * length])}, got.append)
+    house.loop.settle()
+    while house.executor.waiting:
+        house.executor.work()
+        house.loop.settle()
+    assert runs == [[1, 256], [5000, 7000]]
+    assert sorted(int(result["y"][0]) for result in got) == [1, 256, 5000, 7000]
 
 
 def test_model_whose_rows_depend_on_each_other_runs_every_request_alone_and_whole() -> None:
