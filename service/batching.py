@@ -37,8 +37,7 @@ _TIMER_SECONDS = 5e-3
 class Batcher(Generic[T]):
     """The queue of one version and the scheduling of its runs.
 
-    If a run of several requests fails, each is run once more alone, so that only the guilty one fails: n + 1 runs for a
-    batch of n.
+    If a run of several requests fails, each half of them is run again, and so on, so that only the guilty ones fail.
 
     Args:
         run: Answers rows, in any number of threads at once.
@@ -82,7 +81,7 @@ class Batcher(Generic[T]):
         self._clock = clock
         self._cost = Cost()
         self._queue: RowQueue[T] = RowQueue(limits.max_queue_size)
-        self._alone: deque[Part[T]] = deque()
+        self._halves: deque[list[Part[T]]] = deque()
         self._open: dict[Ticket[T], None] = {}
         self._is_held = False
         self._threads = Threads(
@@ -176,7 +175,7 @@ class Batcher(Generic[T]):
         try:
             now = begin = self._clock()
             while now - begin <= LOOP_SECONDS and not self._threads.are_busy:
-                if not (self._alone or self._queue.rows) or self._due_at() > now:
+                if not (self._halves or self._queue.rows) or self._due_at() > now:
                     break
                 now = self._run_next(now)
         except Exception as error:
@@ -185,17 +184,17 @@ class Batcher(Generic[T]):
 
     def _due_at(self) -> float:
         """When the next batch may run; it may at once unless it has been told to wait for more rows."""
-        if not self._delay or self._alone or self._queue.rows >= self._limits.max_batch_size:
+        if not self._delay or self._halves or self._queue.rows >= self._limits.max_batch_size:
             return -math.inf
         return self._queue.first().arrived + self._delay
 
     def _go_on(self, now: float) -> None:
         """Sees to what still waits; lets go of the version where nobody waits and nothing runs."""
         if self._open:
-            if (self._queue.rows or self._alone) and not self._threads.are_busy:
+            if (self._queue.rows or self._halves) and not self._threads.are_busy:
                 self._next_flush.set(self._due_at(), now)
         elif self._is_held and not self._threads:
-            self._alone.clear()
+            self._halves.clear()
             self._is_held = False
             self._release()
 
@@ -216,8 +215,8 @@ class Batcher(Generic[T]):
         return now
 
     def _take(self) -> Iterable[Part[T]]:
-        if self._alone:
-            return [self._alone.popleft()]
+        if self._halves:
+            return self._halves.popleft()
         return self._queue.take(self._limits.max_batch_size) if self._joins else self._queue.take_one()
 
     def _is_in_time(self, ticket: Ticket[T], now: float) -> bool:
@@ -235,7 +234,8 @@ class Batcher(Generic[T]):
     def _end_batch(self, parts: list[Part[T]], result: Tensors | Exception, begin: float, seconds: float) -> None:
         if isinstance(result, Exception):
             if len(parts) > 1:
-                self._alone.extend(parts)
+                half = len(parts) // 2
+                self._halves += [parts[:half], parts[half:]]
             else:
                 self._end(parts[0][0], result)
             return

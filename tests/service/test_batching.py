@@ -277,7 +277,20 @@ def test_guilty_request_fails_alone(is_dear: bool) -> None:
         house.loop.settle()
     assert [callers[0].answer(), callers[2].answer()] == [[2.0], [6.0]]
     assert str(callers[1].error()) == "poisoned"
-    assert sorted(house.rows_run()) == [[1.0], [1.0, 2.0, 3.0], [2.0], [3.0]]
+    assert sorted(house.rows_run()) == [[1.0], [1.0, 2.0, 3.0], [2.0], [2.0, 3.0], [3.0]]
+
+
+def test_guilty_request_is_found_by_halves() -> None:
+    house = House().build(max_batch_size=64, max_queue_size=64)
+    house.warm_up()
+    house.poison = 40.0
+    callers = [house.ask(float(row)) for row in range(64)]
+    while not all(caller.results for caller in callers):
+        house.loop.settle()
+        while house.executor.waiting:
+            house.executor.work()
+    assert [row for row, caller in enumerate(callers) if isinstance(caller.results[0], Exception)] == [40]
+    assert len(house.runs) == 13
 
 
 def test_long_request_with_a_bad_row_fails_once_and_its_other_rows_are_not_run(house: House) -> None:
