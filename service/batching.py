@@ -25,7 +25,7 @@ from service.limits import Limits
 from service.queueing import RowQueue
 from service.refusals import Closed, queue_full, too_late
 from service.threads import Threads
-from service.tickets import OnBatch, Part, Run, Ticket, assemble, attempt, count_rows, count_values, split
+from service.tickets import OnBatch, Part, Run, Ticket, assemble, attempt, count_rows, count_values, form_of, split
 
 _log = logging.getLogger(__name__)
 
@@ -37,14 +37,13 @@ _TIMER_SECONDS = 5e-3
 class Batcher(Generic[T]):
     """The queue of one version and the scheduling of its runs.
 
-    A request longer than the queue is taken in where nothing else waits. If a run of several requests fails, each is
-    run once more alone, so that only the guilty one fails: n + 1 runs for a batch of n.
+    If a run of several requests fails, each half of them is run again, and so on, so that only the guilty ones fail.
 
     Args:
         run: Answers rows, in any number of threads at once.
         answer: Makes of a request's outputs what its caller gets.
         joins: Whether rows of several callers may run together, and a long request in parts.
-        ragged: Inputs whose rows may differ in shape from request to request.
+        ragged: Inputs whose rows may differ in shape from request to request, and those that hold texts.
         limits: Of the queue.
         executor: Runs what is dear; it must have `limits.threads` threads for this batcher alone.
         hold: Called when work arrives at an idle batcher; False means that the version is gone.
@@ -81,21 +80,15 @@ class Batcher(Generic[T]):
         self._loop = loop or asyncio.get_running_loop()
         self._clock = clock
         self._cost = Cost()
-        self._queue: RowQueue[T] = RowQueue()
-        self._alone: deque[Part[T]] = deque()
+        self._queue: RowQueue[T] = RowQueue(limits.max_queue_size)
+        self._halves: deque[list[Part[T]]] = deque()
         self._open: dict[Ticket[T], None] = {}
         self._is_held = False
         self._threads = Threads(
             run, self._end_thread, most=limits.threads, executor=executor, loop=self._loop, clock=clock
         )
         self._express = Express(
-            run,
-            most_rows=limits.max_batch_size,
-            cost=self._cost,
-            hold=hold,
-            release=release,
-            on_batch=on_batch,
-            clock=clock,
+            run, limits.max_batch_size, self._cost, hold=hold, release=release, on_batch=on_batch, clock=clock
         )
         self._cancel_one = self._cancel  # bound once, not for each ticket
         self._next_flush = Alarm(self._loop, self._flush)
@@ -138,7 +131,7 @@ class Batcher(Generic[T]):
         limits, queue, rows = self._limits, self._queue, len(next(iter(inputs.values())))
         if self._failure:
             raise NotReady(self._failure)
-        if queue.rows and queue.rows + rows > limits.max_queue_size:
+        if not queue.has_room(rows):
             raise self._full(inputs, rows)
         if timeout is None or timeout > limits.request_timeout:
             timeout = limits.request_timeout
@@ -149,7 +142,7 @@ class Batcher(Generic[T]):
                 raise Closed
             self._is_held = True
         now = self._clock()
-        key = tuple([inputs[name].shape[1:] for name in self._ragged]) if self._ragged else ()
+        key = tuple([form_of(inputs[name]) for name in self._ragged]) if self._ragged else ()
         ticket = Ticket(inputs, rows, done, self._cancel_one, now, now + timeout, key)
         queue.add(ticket)
         self._open[ticket] = None
@@ -172,7 +165,8 @@ class Batcher(Generic[T]):
         """Reckons with rows like these: to look at one that waits takes longer the more have gone before it."""
         waiting, most = self._queue.rows, self._limits.max_batch_size
         values = sum([each.size for each in inputs.values()]) * most // rows
-        seconds = self._cost.estimate(values) * waiting / most
+        at_once = 1 if self._cost.is_cheap(values) else self._limits.threads
+        seconds = self._cost.estimate(values) * waiting / most / at_once
         return queue_full(rows, waiting, self._limits.max_queue_size, seconds)
 
     def _flush(self) -> None:
@@ -181,7 +175,7 @@ class Batcher(Generic[T]):
         try:
             now = begin = self._clock()
             while now - begin <= LOOP_SECONDS and not self._threads.are_busy:
-                if not (self._alone or self._queue.rows) or self._due_at() > now:
+                if not (self._halves or self._queue.rows) or self._due_at() > now:
                     break
                 now = self._run_next(now)
         except Exception as error:
@@ -190,17 +184,17 @@ class Batcher(Generic[T]):
 
     def _due_at(self) -> float:
         """When the next batch may run; it may at once unless it has been told to wait for more rows."""
-        if not self._delay or self._alone or self._queue.rows >= self._limits.max_batch_size:
+        if not self._delay or self._halves or self._queue.rows >= self._limits.max_batch_size:
             return -math.inf
         return self._queue.first().arrived + self._delay
 
     def _go_on(self, now: float) -> None:
         """Sees to what still waits; lets go of the version where nobody waits and nothing runs."""
         if self._open:
-            if (self._queue.rows or self._alone) and not self._threads.are_busy:
+            if (self._queue.rows or self._halves) and not self._threads.are_busy:
                 self._next_flush.set(self._due_at(), now)
         elif self._is_held and not self._threads:
-            self._alone.clear()
+            self._halves.clear()
             self._is_held = False
             self._release()
 
@@ -209,7 +203,8 @@ class Batcher(Generic[T]):
         parts = [part for part in self._take() if self._is_in_time(part[0], now)]
         if not parts:
             return now
-        if self._cost.is_cheap(count_values(parts[0][0], count_rows(parts))):
+        # While a thread runs, a runtime may let others wait for it: not here.
+        if not self._threads and self._cost.is_cheap(count_values(parts[0][0], count_rows(parts))):
             outputs = attempt(self._run, parts)
             self._end_batch(parts, outputs, now, self._clock() - now)
             return self._clock()
@@ -220,8 +215,8 @@ class Batcher(Generic[T]):
         return now
 
     def _take(self) -> Iterable[Part[T]]:
-        if self._alone:
-            return [self._alone.popleft()]
+        if self._halves:
+            return self._halves.popleft()
         return self._queue.take(self._limits.max_batch_size) if self._joins else self._queue.take_one()
 
     def _is_in_time(self, ticket: Ticket[T], now: float) -> bool:
@@ -239,7 +234,8 @@ class Batcher(Generic[T]):
     def _end_batch(self, parts: list[Part[T]], result: Tensors | Exception, begin: float, seconds: float) -> None:
         if isinstance(result, Exception):
             if len(parts) > 1:
-                self._alone.extend(parts)
+                half = len(parts) // 2
+                self._halves += [parts[:half], parts[half:]]
             else:
                 self._end(parts[0][0], result)
             return
@@ -256,7 +252,7 @@ class Batcher(Generic[T]):
     def _end_part(self, ticket: Ticket[T], start: int, outputs: Tensors) -> None:
         try:
             whole = assemble(ticket, start, outputs)
-        except ValueError as error:  # outputs of several shapes
+        except (ValueError, MemoryError) as error:  # outputs of several shapes, or too many
             self._end(ticket, error)
         else:
             if whole is not None:

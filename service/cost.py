@@ -8,6 +8,9 @@ from collections import deque
 LOOP_SECONDS = 1e-3
 """What a batch may cost and still run on the event loop, and how long others may wait there for their turn."""
 _REMEMBERED_RUNS = 8
+_SURPRISE_SECONDS = 25e-3
+_FEWEST_WARY_RUNS, _MOST_WARY_RUNS = 8, 1024
+_SOON = 16  # times as many runs as were wary
 
 
 class Cost:
@@ -17,15 +20,24 @@ class Cost:
     threads at a certain size. A size that was never seen is guessed from its neighbours, too high rather than too low.
     Of each size the shortest of the last eight runs counts: a busy machine makes runs look longer, nothing makes them
     look shorter.
+
+    A run that took far longer than expected may be such a machine's, or of rows that are dear whatever their size. So
+    none is cheap for the next eight runs, and for twice as many each time that another such run comes soon.
     """
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_runs", "_runs_since", "_wary_runs")
 
     def __init__(self) -> None:
         self._runs: dict[int, deque[float]] = {}
+        self._wary_runs = self._runs_since = 0
 
     def learn(self, size: int, seconds: float) -> None:
         """Takes in a run of `size` values."""
+        self._runs_since += 1
+        if seconds > _SURPRISE_SECONDS and self.estimate(size) <= LOOP_SECONDS:
+            is_soon = self._runs_since < _SOON * self._wary_runs
+            self._wary_runs = min(2 * self._wary_runs, _MOST_WARY_RUNS) if is_soon else _FEWEST_WARY_RUNS
+            self._runs_since = 0
         power = size.bit_length()
         if power not in self._runs:
             self._runs[power] = deque(maxlen=_REMEMBERED_RUNS)
@@ -42,4 +54,4 @@ class Cost:
 
     def is_cheap(self, size: int) -> bool:
         """Whether a run of `size` values may hold up the event loop."""
-        return self.estimate(size) <= LOOP_SECONDS
+        return self._runs_since >= self._wary_runs and self.estimate(size) <= LOOP_SECONDS

@@ -24,9 +24,9 @@ class Express:
     def __init__(
         self,
         run: Run,
-        *,
         most_rows: int,
         cost: Cost,
+        *,
         hold: Callable[[], bool],
         release: Callable[[], None],
         on_batch: OnBatch | None,

@@ -270,7 +270,7 @@ class FastLane(Collecting):
         self.transport.write(b"".join((STATUS_LINE[status], self._default_lines, head, lines, end, body)))
         request.response_complete = True
         self.server_state.total_requests += 1
-        if request.is_last or is_last:
+        if is_last:
             self.transport.close()
             self._drop_lane()
 

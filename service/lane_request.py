@@ -53,7 +53,6 @@ class Request:
     has_arrived = False
     has_started = False
     has_left = False
-    is_last = False
     disconnected = False
     response_complete = False
     raw = common = b""
@@ -88,7 +87,6 @@ class Request:
         with request_id(self.request_id.decode()):
             if not isinstance(error, ServiceError):
                 _log.error("Exception in the fast lane\n", exc_info=error)
-                self.is_last = True  # as after an exception in the application
                 return Answer(500, b"", error_body(UNFORESEEN))
             log_error("POST", self.path, error)
         self.error = str(error)

@@ -15,6 +15,7 @@ from service.logs import REQUEST_ID
 from service.metrics import Metrics
 
 _log = logging.getLogger("service.access")
+_failures = logging.getLogger("uvicorn.error")  # where the server writes those that reach it
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,24 @@ class Observer:
         exchange = Exchange(request_id.decode())
         exchange.enter(scope)
         REQUEST_ID.set(exchange.request_id)  # never reset: uvicorn logs a failure in this task when we have returned
-        status = CLIENT_LEFT
+        status, is_answered = CLIENT_LEFT, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_answered
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
             await send(message)
+            is_answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            status = 500 if status == CLIENT_LEFT else status
-            raise
+            if not is_answered:
+                status = 500 if status == CLIENT_LEFT else status
+                raise
+            # Starlette raises it again for the server, which would close the connection under the next request.
+            _failures.exception("Exception in ASGI application\n")
         finally:
             self._observing.end(scope["method"], scope["path"], status, exchange, began)
 

@@ -15,12 +15,17 @@ class RowQueue(Generic[T]):
 
     A ticket that fits a batch is never cut. A longer one gives what fits and goes to the end, behind all that waited
     with it; different keys take turns.
+
+    Args:
+        most_rows: That may wait. One ticket of more is let in where none waits, and takes no room from shorter ones.
     """
 
-    __slots__ = ("_groups", "rows")
+    __slots__ = ("_groups", "_most_rows", "_oversize", "rows")
 
-    def __init__(self) -> None:
+    def __init__(self, most_rows: int) -> None:
         self._groups: dict[tuple[tuple[int, ...], ...], dict[Ticket[T], None]] = {}
+        self._most_rows = most_rows
+        self._oversize: Ticket[T] | None = None
         self.rows = 0
         """Those that have not been taken out."""
 
@@ -28,8 +33,17 @@ class RowQueue(Generic[T]):
         for group in self._groups.values():
             yield from group
 
+    def has_room(self, rows: int) -> bool:
+        """Whether a ticket of so many rows may be added."""
+        waiting = self.rows
+        if self._oversize and rows <= self._most_rows:
+            waiting -= self._oversize.rows - self._oversize.taken
+        return not waiting or waiting + rows <= self._most_rows
+
     def add(self, ticket: Ticket[T]) -> None:
-        """Lets a ticket wait behind the others of its key."""
+        """Lets a ticket wait behind the others of its key; there must be room."""
+        if ticket.rows > self._most_rows:
+            self._oversize = ticket
         group = self._groups.get(ticket.key)
         if group is None:
             group = self._groups[ticket.key] = {}
@@ -41,6 +55,8 @@ class RowQueue(Generic[T]):
         group = self._groups.get(ticket.key)
         if group is None or ticket not in group:
             return
+        if ticket is self._oversize:
+            self._oversize = None
         del group[ticket]
         self.rows -= ticket.rows - ticket.taken
         if not group:
@@ -69,6 +85,8 @@ class RowQueue(Generic[T]):
             del group[ticket]
             if stop < ticket.rows:
                 group[ticket] = None
+            elif ticket is self._oversize:
+                self._oversize = None
         del self._groups[key]
         if group:
             self._groups[key] = group

@@ -58,7 +58,9 @@ class Queues:
             runtime.run,
             answer,
             joins=manifest.certificate is not None and manifest.certificate.batch_safe,
-            ragged=tuple(spec.name for spec in manifest.signature.inputs if None in spec.shape[1:]),
+            ragged=tuple(
+                spec.name for spec in manifest.signature.inputs if None in spec.shape[1:] or spec.dtype == "string"
+            ),
             limits=self._limits,
             # Threads of its own, so that a model that hangs holds up no other.
             executor=ThreadPoolExecutor(self._limits.threads, thread_name_prefix="inference"),

@@ -117,7 +117,7 @@ def _tried(load: Load, name: str, artifact: Artifact, golden: Golden) -> _Candid
         return _try(load, name, artifact, golden)
     except DifferentAnswersError as error:
         return Trial(name, agrees=False, max_abs_error=error.comparison.max_abs_error, reason=str(error))
-    except Exception as error:  # each library raises its own kinds; the other runtimes may still do
+    except BaseException as error:  # each library raises its own kinds; the other runtimes may still do
         is_plain = isinstance(error, ValueError)
         _log.warning("%s cannot run %s: %s", name, artifact.manifest.name, error, exc_info=not is_plain)
         message = " ".join(str(error).split())[:500]
@@ -131,7 +131,11 @@ def _try(load: Load, name: str, artifact: Artifact, golden: Golden) -> _Candidat
     times = found.trial.microseconds or {}
     if cores == 1 or RUNTIMES[name].loads_tensorflow or times[BATCH_SIZES[-1]] < _LONG_CALL_US:
         return found
-    shared = _measured(load, name, cores, artifact, golden)
+    try:
+        shared = _measured(load, name, cores, artifact, golden)
+    except Exception as error:  # it may also sum in another order, too far from the reference
+        _log.warning("%s runs %s with 1 thread, for with %d: %s", name, artifact.manifest.name, cores, error)
+        return found
     if shared.mean < found.mean * _GAIN_OF_THREADS:
         found, shared = shared, found
     close_runtime(shared.runtime)

@@ -248,7 +248,7 @@ class FakeRuntimes:
 
     loaded: list[FakeRuntime] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
-    error: Exception | None = None
+    error: BaseException | None = None
     close_error: str = ""
     may_load: threading.Event = field(default_factory=threading.Event)
 

@@ -159,14 +159,26 @@ def test_requests_of_other_shapes_run_apart_and_take_turns() -> None:
     assert [len(caller.answer()) for caller in callers] == [9, 1, 1]
 
 
-def test_strings_of_other_lengths_run_together() -> None:
-    house = House().build(run=lambda inputs: {"y": inputs["x"]})
+def test_texts_of_other_lengths_run_together_but_not_with_one_that_is_far_longer() -> None:
+    runs: list[list[int]] = []
+
+    def run(inputs: Tensors) -> Tensors:
+        lengths = np.char.str_len(inputs["x"])
+        runs.append(lengths.tolist())
+        return {"y": lengths}
+
+    house = House().build(run=run, ragged=("x",))
     house.warm_up()
+    runs.clear()
     got: list[Any] = []
-    for words in (["a"], ["longer", "bb"]):
-        house.batcher.submit({"x": np.array(words)}, got.append)
-    house.loop.turn()
-    assert [result["y"].tolist() for result in got] == [["a"], ["longer", "bb"]]
+    for length in (1, 5000, 256, 7000):
+        house.batcher.submit({"x": np.array(["a" * length])}, got.append)
+    house.loop.settle()
+    while house.executor.waiting:
+        house.executor.work()
+        house.loop.settle()
+    assert runs == [[1, 256], [5000, 7000]]
+    assert sorted(int(result["y"][0]) for result in got) == [1, 256, 5000, 7000]
 
 
 def test_model_whose_rows_depend_on_each_other_runs_every_request_alone_and_whole() -> None:
@@ -216,6 +228,22 @@ def test_batch_too_large_for_the_loop_goes_to_a_thread_though_one_row_would_not(
     assert len(house.executor.waiting) == 1
 
 
+def test_cheap_batch_goes_to_a_thread_while_another_runs_for_it_may_have_to_wait_there(house: House) -> None:
+    house.seconds = LOOP_SECONDS / 2
+    for _ in range(20):
+        house.ask(1.0)
+        house.loop.settle()
+    house.runs.clear()
+    long = house.ask(1.0, 2.0, 3.0, 4.0)
+    house.loop.settle()
+    short = house.ask(5.0)
+    house.loop.settle()
+    assert (house.runs, len(house.executor.waiting)) == ([], 2)
+    house.executor.work(), house.executor.work()
+    house.loop.settle()
+    assert (long.answer(), short.answer()) == ([2.0, 4.0, 6.0, 8.0], [10.0])
+
+
 def test_parts_that_end_out_of_order_are_answered_in_order() -> None:
     house = dear_house()
     caller = house.ask(*range(7))
@@ -249,7 +277,20 @@ def test_guilty_request_fails_alone(is_dear: bool) -> None:
         house.loop.settle()
     assert [callers[0].answer(), callers[2].answer()] == [[2.0], [6.0]]
     assert str(callers[1].error()) == "poisoned"
-    assert sorted(house.rows_run()) == [[1.0], [1.0, 2.0, 3.0], [2.0], [3.0]]
+    assert sorted(house.rows_run()) == [[1.0], [1.0, 2.0, 3.0], [2.0], [2.0, 3.0], [3.0]]
+
+
+def test_guilty_request_is_found_by_halves() -> None:
+    house = House().build(max_batch_size=64, max_queue_size=64)
+    house.warm_up()
+    house.poison = 40.0
+    callers = [house.ask(float(row)) for row in range(64)]
+    while not all(caller.results for caller in callers):
+        house.loop.settle()
+        while house.executor.waiting:
+            house.executor.work()
+    assert [row for row, caller in enumerate(callers) if isinstance(caller.results[0], Exception)] == [40]
+    assert len(house.runs) == 13
 
 
 def test_long_request_with_a_bad_row_fails_once_and_its_other_rows_are_not_run(house: House) -> None:
@@ -304,6 +345,15 @@ def test_parts_that_do_not_fit_together_fail_their_request_only() -> None:
     assert (len(short.results), house.batcher.problem()) == (1, "")
 
 
+def test_parts_whose_answer_no_memory_holds_fail_their_request_only() -> None:
+    house = House().build(run=lambda inputs: {"y": np.broadcast_to(0.0, (len(inputs["x"]), 2**50))})
+    house.warm_up()
+    long, short = house.ask(*range(6)), house.ask(1.0)
+    house.loop.settle()
+    assert isinstance(long.error(), MemoryError)
+    assert (len(short.results), house.batcher.problem()) == (1, "")
+
+
 def test_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     house = dear_house(threads=1)
     house.ask(1.0)
@@ -318,27 +368,55 @@ def test_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     assert caught.value.headers == {"retry-after": "1"}
 
 
-def test_retry_after_is_the_time_that_the_queue_takes() -> None:
-    house = House(seconds=3.0).build(threads=1)
+@pytest.mark.parametrize(("threads", "seconds"), [(1, "15"), (4, "4")])
+def test_retry_after_is_the_time_that_the_queue_takes(threads: int, seconds: str) -> None:
+    house = House(seconds=3.0).build(threads=threads)
     house.warm_up()
     house.ask(1.0, 2.0, 3.0, 4.0)
     house.loop.settle()
     house.executor.work()
     house.loop.settle()
-    for _ in range(6):
+    for _ in range(threads + 5):
         house.ask(1.0, 2.0, 3.0, 4.0)
         house.loop.settle()
     with pytest.raises(QueueFull) as caught:
         house.ask(1.0)
-    assert caught.value.headers == {"retry-after": "15"}
+    assert caught.value.headers == {"retry-after": seconds}
 
 
 def test_request_longer_than_the_queue_is_served_where_nothing_waits(house: House) -> None:
     caller = house.ask(*range(50))
     with pytest.raises(QueueFull):
-        house.ask(1.0)
+        house.ask(*range(21))
     house.loop.settle()
     assert caller.answer() == [2 * row for row in range(50)]
+
+
+def test_request_longer_than_the_queue_takes_no_room_from_others() -> None:
+    house = dear_house(threads=1)
+    long, callers = house.ask(*range(50)), [house.ask(float(row)) for row in range(20)]
+    with pytest.raises(QueueFull):
+        house.ask(20.0)
+    for _ in range(18):
+        house.loop.settle()
+        house.executor.work()
+    house.loop.settle()
+    assert [caller.answer() for caller in callers] == [[2.0 * row] for row in range(20)]
+    assert long.answer() == [2 * row for row in range(50)]
+
+
+@pytest.mark.parametrize("ends", ["answered", "cancelled"])
+def test_after_a_request_longer_than_the_queue_another_may_come(house: House, ends: str) -> None:
+    first = house.ask(*range(50))
+    if ends == "cancelled":
+        first.ticket.cancel()
+    house.loop.settle()
+    second = house.ask(*range(30))
+    house.ask(*range(20))
+    with pytest.raises(QueueFull):
+        house.ask(1.0)
+    house.loop.settle()
+    assert second.answer() == [2 * row for row in range(30)]
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0])

@@ -270,7 +270,7 @@ def test_nothing_is_answered_after_the_last_answer(doors: tuple[Door, Door]) -> 
             assert wire.is_at_end()
 
 
-def test_failure_of_the_model_ends_the_connection_and_is_logged(
+def test_failure_of_the_model_is_logged_and_leaves_the_connection_to_other_requests(
     doors: tuple[Door, Door], caplog: pytest.LogCaptureFixture
 ) -> None:
     request = post(b'{"instances":[[500,1]]}', path=b"/models/broken/predict")
@@ -278,8 +278,9 @@ def test_failure_of_the_model_ends_the_connection_and_is_logged(
     for door in doors:
         caplog.clear()
         with door.connect() as wire:
-            answers.append(wire.send(request).answer())
-            assert wire.is_at_end()
+            answers.append(wire.send(request, post(BODY)).answer())
+            assert wire.answer().startswith(b"HTTP/1.1 200 OK")
+            assert wire.send(post(BODY)).answer().startswith(b"HTTP/1.1 200 OK")
         assert "out of memory in /srv/secret" in caplog.text
     assert answers[0] == answers[1]
 

@@ -173,10 +173,11 @@ def test_golden_mismatch_is_refused_and_its_runtime_closed(
         (ValueError("`Swish` is unknown. Name its module: --layers swish."), "`Swish` is unknown."),
         (RuntimeError("secret detail"), "Loading failed with RuntimeError; the log says more."),
         (MemoryError(), "Loading failed with MemoryError; the log says more."),
+        (SystemExit(1), "Loading failed with SystemExit; the log says more."),
     ],
 )
 def test_runtime_that_does_not_load_is_refused(
-    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes, error: Exception, reason: str
+    store: ArtifactStore, repository: ModelRepository, runtimes: FakeRuntimes, error: BaseException, reason: str
 ) -> None:
     publish_fake(store)
     repository.reconcile()

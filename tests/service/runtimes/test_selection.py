@@ -42,12 +42,12 @@ class Worker:
 class Loader:
     """Loads what `make` gives, and keeps it."""
 
-    make: Callable[[str, int], Worker | Exception]
+    make: Callable[[str, int], Worker | BaseException]
     loaded: list[Worker] = field(default_factory=list)
 
     def __call__(self, name: str, threads: int) -> Runtime:
         made = self.make(name, threads)
-        if isinstance(made, Exception):
+        if isinstance(made, BaseException):
             raise made
         self.loaded.append(made)
         return made
@@ -119,8 +119,8 @@ def test_answers_of_another_dtype_do_not_agree(store: ArtifactStore) -> None:
         only(Loader(lambda name, _: Wide(name, 0)), "onnx", *version(store))
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no such operator"), ValueError("not a model")])
-def test_runtime_that_cannot_load_leaves_the_others(store: ArtifactStore, error: Exception) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no such operator"), ValueError("not a model"), SystemExit(1)])
+def test_runtime_that_cannot_load_leaves_the_others(store: ArtifactStore, error: BaseException) -> None:
     load = Loader(lambda name, _: error if name == "litert" else Worker(name, 0))
     selection = fastest(load, *version(store, "litert", "onnx"))
     assert selection.runtime.name == "onnx"
@@ -170,3 +170,20 @@ def test_short_call_stays_on_one_core(store: ArtifactStore, monkeypatch: pytest.
     load = Loader(lambda name, _: Worker(name, 0))
     assert only(load, "onnx", *version(store)).trials[0].threads == 1
     assert len(load.loaded) == 1
+
+
+@pytest.mark.parametrize("failure", ["load", "answers"])
+def test_runtime_that_fails_with_all_cores_serves_with_one(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    monkeypatch.setattr("service.runtimes.selection.available_cores", lambda: 4)
+
+    def make(name: str, threads: int) -> Worker | BaseException:
+        if threads > 1 and failure == "load":
+            return RuntimeError("no threads to be had")
+        return Worker(name, 200_000 if threads == 1 else 0, factor=2.0 if threads == 1 else 2.001)
+
+    load = Loader(make)
+    selection = only(load, "onnx", *version(store))
+    assert (selection.trials[0].threads, selection.trials[0].agrees) == (1, True)
+    assert load.open() == [selection.runtime]
