@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -370,6 +372,28 @@ def test_many_clients_at_once_are_all_answered(broken: ServerProcess) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(1, 200)))
     assert answers == [[[2.0 * value, 2.0]] for value in range(1, 200)]
+
+
+@slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("output", [">&-", "2>&-", ">/dev/full 2>/dev/full"])
+def test_service_that_may_write_nowhere_serves_and_ends_with_0(tmp_path: Path, output: str, workers: str) -> None:
+    with listen(Settings(port=0)) as listener:
+        port = listener.getsockname()[1]
+    serve = command(REAL, "--port", str(port), "--workers", workers, "--artifacts", str(tmp_path))
+    process = subprocess.Popen(["sh", "-c", f'exec "$@" {output}', "sh", *serve], cwd=ROOT, env=environment())
+    try:
+        wait_until(lambda: process.poll() is not None or is_alive(port))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+
+
+def is_alive(port: int) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/health/live", trust_env=False).status_code == 200
+    return False
 
 
 OVERLOOKED = """
