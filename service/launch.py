@@ -52,7 +52,8 @@ def _serve_as(worker: Worker, settings: Settings, make_app: MakeApp) -> int:
     is_alone = supervisor.end_with_supervisor()
     try:
         listener = bind_shared(settings, worker.port)
-        return _run(Server(make_app(settings, worker), settings, on_started=supervisor.announce), listener)
+        app = make_app(settings, worker)
+        return _run(Server(app, settings, on_started=supervisor.announce, is_worker=True), listener)
     finally:
         if is_alone.is_set():
             worker.forget()

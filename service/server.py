@@ -38,9 +38,20 @@ _LAST_SECONDS = 0.5
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which would close its listeners on SIGTERM at once and die by the signal it caught."""
+    """uvicorn's server, which would close its listeners on SIGTERM at once and die by the signal it caught.
 
-    def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None] | None = None) -> None:
+    A worker leaves a second signal to the process above it: whoever stops all processes at once, as systemd does, sends
+    each worker two.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        settings: Settings,
+        *,
+        on_started: Callable[[], None] | None = None,
+        is_worker: bool = False,
+    ) -> None:
         check_tls(settings)
         limits = ConnectionLimits(
             keep_alive_timeout=settings.keep_alive_timeout,
@@ -68,6 +79,7 @@ class Server(uvicorn.Server):
         self._exit_at: float | None = None
         self._exit_signal = ""
         self._on_started = on_started
+        self._is_worker = is_worker
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -87,6 +99,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Starts to drain; the second time, ends at once."""
         if self._exit_at is not None:
+            if self._is_worker:
+                return
             _end_now(128 + sig, "A second signal: ending at once.")
         delay = self._drain_delay if sig == signal.SIGTERM else 0.0
         self._exit_signal = signal.Signals(sig).name  # logged later: this may have interrupted a line of the log
