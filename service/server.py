@@ -142,9 +142,14 @@ class Server(uvicorn.Server):
         make = partial(
             config.http_protocol_class, config=config, server_state=self.server_state, app_state=self.lifespan.state
         )  # type: ignore[call-arg] # as uvicorn does
-        for connection in [connection for listener in listeners for connection in _take_all(listener)]:
-            await loop.connect_accepted_socket(make, connection, ssl=config.ssl)
-        end = time.monotonic() + min(_LAST_SECONDS, self._drain_timeout)
+        connections = [connection for listener in listeners for connection in _take_all(listener)]
+        accepted = [loop.connect_accepted_socket(make, connection, ssl=config.ssl) for connection in connections]
+        greetings = asyncio.gather(*accepted, return_exceptions=True)  # over TLS, one may fail or never end
+        seconds = min(_LAST_SECONDS, self._drain_timeout)
+        end = time.monotonic() + seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await greetings
         while self.server_state.connections and time.monotonic() < end:
             await asyncio.sleep(0.01)
 

@@ -5,6 +5,7 @@ import json
 import logging
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -144,6 +145,33 @@ async def test_connection_that_nobody_has_accepted_is_answered_before_the_end(mo
         assert head.startswith(b"HTTP/1.1 404 ")
         assert b"connection: close" in head
         assert body == b'{"detail":"Not Found"}'
+
+
+@pytest.mark.anyio
+async def test_stranger_whom_nobody_has_accepted_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch, certificate: dict[str, Path]
+) -> None:
+    monkeypatch.setattr("service.server._end_now", lambda *_: None)  # as above
+    settings = Settings(port=0, **certificate)
+    listener, server = listen(settings), Server(FastAPI(), settings)
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup([listener])
+    silent, plain, gone, client = [socket.create_connection(listener.getsockname()) for _ in range(4)]
+    plain.sendall(b"GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n")
+    gone.close()
+    answer = asyncio.create_task(asyncio.to_thread(ask_over_tls, client, certificate["tls_certificate"]))
+    await server.shutdown([listener])
+    assert (await answer).startswith(b"HTTP/1.1 404 ")
+    for stranger in (silent, plain):
+        stranger.close()
+
+
+def ask_over_tls(client: socket.socket, certificate: Path) -> bytes:
+    context = ssl.create_default_context(cafile=certificate)
+    with context.wrap_socket(client, server_hostname="localhost") as encrypted:
+        encrypted.sendall(b"GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n")
+        return encrypted.recv(1000)
 
 
 def test_host_that_is_none_is_named() -> None:
