@@ -167,8 +167,7 @@ class Slot:
         if not old:
             self._note(version, VersionStatus(State.LOADING))
         model = load_version(artifact, self._load_runtime)
-        found = drift(model, self.current) if self.current else None
-        self._metrics.loaded(self._name, version, golden_error=model.golden_error, drift=found)
+        self._metrics.loaded(self._name, version, golden_error=model.golden_error)
         self.loaded = {**self.loaded, version: model}
         self._settle()
         if old:
@@ -187,6 +186,8 @@ class Slot:
         """Moves requests and labels to the versions that are ready for them, and retires those that nothing needs."""
         loaded = self.loaded
         current = loaded.get(self._desired or 0) or (loaded.get(self.current.version) if self.current else None)
+        if current and self.current and current is not self.current:
+            self._metrics.took_over(self._name, current.version, drift(current, self.current))
         labelled = {label: loaded.get(version) or self._last(label) for label, version in self.labels.items()}
         self.current, self.labelled = current, {label: model for label, model in labelled.items() if model}
         kept = self._wanted | {model.version for model in [current, *self.labelled.values()] if model}

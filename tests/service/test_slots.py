@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from models.store import ArtifactStore
+from service.metrics import Metrics
 from service.repository import ModelRepository
 from service.versions import State
 from tests.service.fakes import FakeRuntimes, publish_fake
@@ -136,6 +137,21 @@ def test_withdrawn_version_is_closed(store: ArtifactStore, of: Of, runtimes: Fak
     assert serving(repository) == (3, [1, 3], {})
     assert list(repository.statuses("demo")) == [1, 3]
     assert [runtime.times_closed for runtime in runtimes.loaded] == [0, 1, 0]
+
+
+def test_drift_is_that_of_the_version_that_takes_over_and_of_no_other(
+    store: ArtifactStore, runtimes: FakeRuntimes
+) -> None:
+    for factor in (2, 3, 5):
+        publish_fake(store, factor=factor)
+    metrics = Metrics()
+    repository = ModelRepository(store, runtimes.load, lambda name: ALL, metrics)
+    repository.reconcile()
+    before = metrics.snapshot().get("layerserve_drift_max_abs_error")
+    store.pin("demo", 1)
+    repository.reconcile()
+    after = metrics.snapshot()["layerserve_drift_max_abs_error"]
+    assert (before, after) == (None, [(("demo", "1", "3"), 9.0)])
 
 
 def test_label_loads_its_version_and_lets_go_of_it(store: ArtifactStore, of: Of, runtimes: FakeRuntimes) -> None:
