@@ -75,6 +75,9 @@ class Slot:
         self._is_unloaded = False
         self._wanted: frozenset[int] = frozenset()
         self._failed: dict[int, _Failure] = {}
+        self._verified: dict[
+            int, tuple[object, ...]
+        ] = {}  # what the files of a loaded version were when they were whole
 
     def reconcile(self) -> None:
         """Loads what the disk asks for, moves requests to it, and lets go of the rest.
@@ -145,11 +148,12 @@ class Slot:
         if failure and failure.fingerprint == fingerprint:
             return self._refuse(version, failure.reason)
         try:
-            self._load(version)
+            self._load(version, fingerprint)
         except Exception as error:  # a model's own code may raise anything while it loads
             expected = isinstance(error, ValueError)
             message = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
-            _log.error("%s@%d is not served: %s", self._name, version, message, exc_info=not expected)
+            how = "served on as it was" if version in self.loaded else "not served"
+            _log.error("%s@%d is %s: %s", self._name, version, how, message, exc_info=not expected)
             self._metrics.refused(self._name, version)
             reason = without_folders(message)
             if not isinstance(error, OSError | MemoryError):  # those may pass without a change of the files
@@ -159,14 +163,18 @@ class Slot:
         self._note(version, VersionStatus(State.READY))
         return ""
 
-    def _load(self, version: int) -> None:
+    def _load(self, version: int, fingerprint: tuple[object, ...]) -> None:
         artifact = self._store.open(self._name, version)
         old = self.loaded.get(version)
         if old and old.artifact.digest == artifact.digest:
+            if self._verified[version] != fingerprint:
+                artifact.verify_files()
+                self._verified[version] = fingerprint
             return
         if not old:
             self._note(version, VersionStatus(State.LOADING))
         model = load_version(artifact, self._load_runtime)
+        self._verified[version] = fingerprint
         self._metrics.loaded(self._name, version, golden_error=model.golden_error)
         self.loaded = {**self.loaded, version: model}
         self._settle()

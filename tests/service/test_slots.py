@@ -115,17 +115,27 @@ def test_old_version_serves_on_beside_the_newest_until_the_desired_one_is_ready(
     assert serving(repository) == (1, [1, 2], {})
 
 
-def test_loaded_version_whose_files_go_wrong_stays_ready_and_says_so(store: ArtifactStore, of: Of) -> None:
+@pytest.mark.parametrize("file", ["manifest.json", "model.keras", "golden.npz"])
+def test_loaded_version_whose_files_go_wrong_stays_ready_and_says_so_until_they_are_mended(
+    store: ArtifactStore, of: Of, runtimes: FakeRuntimes, file: str
+) -> None:
     publish(store, 2)
     repository = of(ALL)
     repository.reconcile()
-    (store.root / "demo" / "1" / "manifest.json").write_text("{")
+    path = store.root / "demo" / "1" / file
+    whole = path.read_bytes()
+    path.write_bytes(b"{")
+    for _ in range(2):
+        repository.reconcile()
+        assert serving(repository) == (2, [1, 2], {})
+        status = repository.statuses("demo")[1]
+        assert status.state is State.READY
+        assert f"`{file}` is damaged" in status.reason
+        assert repository.problem("demo") == f"Version 1 cannot be loaded again: {status.reason}"
+    path.write_bytes(whole)
     repository.reconcile()
-    assert serving(repository) == (2, [1, 2], {})
-    status = repository.statuses("demo")[1]
-    assert status.state is State.READY
-    assert "`manifest.json` is damaged" in status.reason
-    assert repository.problem("demo") == f"Version 1 cannot be loaded again: {status.reason}"
+    assert (repository.statuses("demo")[1].reason, repository.problem("demo")) == ("", "")
+    assert runtimes.versions == [2, 1]
 
 
 def test_withdrawn_version_is_closed(store: ArtifactStore, of: Of, runtimes: FakeRuntimes) -> None:
