@@ -62,4 +62,4 @@ def _serve_as(worker: Worker, settings: Settings, make_app: MakeApp) -> int:
 def _run(server: Server, listener: socket.socket) -> int:
     overlook_what_is_loaded()  # before there is a model, which is to be collected one day
     server.run(sockets=[listener])
-    return 0 if server.started else 3
+    return int(server.has_left) if server.started else 3

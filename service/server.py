@@ -25,13 +25,14 @@ from typing import NoReturn
 import uvicorn
 from fastapi import FastAPI
 
-from service.connection import CLOSE, Connection, ConnectionLimits
+from service.connection import CLOSE, Awaits, Connection, ConnectionLimits
 from service.engine import Engine
 from service.settings import Settings
 from service.tensor_lane import TensorLane
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 2048
+_LEFT_BEHIND = "Requests still run after the drain timeout: ending without them."
 _GRACE_SECONDS = 2.0
 _LAST_SECONDS = 0.5
 """For those who are connected to send one more request, and be told by its answer to go elsewhere."""
@@ -45,12 +46,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self,
-        app: FastAPI,
-        settings: Settings,
-        *,
-        on_started: Callable[[], None] | None = None,
-        is_worker: bool = False,
+        self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None] | None = None, is_worker: bool = False
     ) -> None:
         check_tls(settings)
         limits = ConnectionLimits(
@@ -69,7 +65,6 @@ class Server(uvicorn.Server):
             ssl_keyfile=settings.tls_key,
             log_config=None,
             log_level=settings.log_level,
-            timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
             server_header=False,
         )
         super().__init__(config)
@@ -80,6 +75,8 @@ class Server(uvicorn.Server):
         self._exit_signal = ""
         self._on_started = on_started
         self._is_worker = is_worker
+        self.has_left = False
+        """Whether requests were left behind that had arrived and were not answered."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -117,8 +114,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops listening and finishes what is in flight. A model that hangs is left behind after `drain_timeout`."""
-        message = "Requests still run after the drain timeout: ending without them."
-        watchdog = threading.Timer(self._drain_timeout + _GRACE_SECONDS, _end_now, (1, message))
+        watchdog = threading.Timer(self._drain_timeout + _GRACE_SECONDS, _end_now, (1, _LEFT_BEHIND))
         watchdog.daemon = True  # never cancelled: the interpreter's own exit would wait for the hanging thread, too
         watchdog.start()
         grpc = getattr(self._app.state, "grpc", None)
@@ -152,6 +148,19 @@ class Server(uvicorn.Server):
                 await greetings
         while self.server_state.connections and time.monotonic() < end:
             await asyncio.sleep(0.01)
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """Overrides uvicorn's, whose own time limit does not tell whether anybody was left without an answer."""
+        try:
+            async with asyncio.timeout(self._drain_timeout):
+                await super()._wait_tasks_to_complete()
+        except TimeoutError:
+            connections = self.server_state.connections
+            self.has_left = any(isinstance(each, Connection) and each.awaits is Awaits.ANSWER for each in connections)
+            for task in self.server_state.tasks:
+                task.cancel()
+            if self.has_left:
+                _log.error(_LEFT_BEHIND)
 
     def _close_after_answers(self) -> None:
         """Lets each answer tell its client to connect anew, which leads to another process where there is one."""

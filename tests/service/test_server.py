@@ -148,6 +148,33 @@ async def test_connection_that_nobody_has_accepted_is_answered_before_the_end(mo
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("request_", "has_left"),
+    [(b"GET /waits HTTP/1.1\r\nHost: test\r\n\r\n", True), (b"GET /waits HTTP/1.1\r\n", False)],
+)
+async def test_request_left_behind_is_known_and_half_a_request_is_none(
+    monkeypatch: pytest.MonkeyPatch, request_: bytes, has_left: bool
+) -> None:
+    monkeypatch.setattr("service.server._end_now", lambda *_: None)  # as above
+    app, settings = FastAPI(), Settings(port=0, drain_timeout=0)
+
+    @app.get("/waits")
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    listener, server = listen(settings), Server(app, settings)
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup([listener])
+    with socket.create_connection(listener.getsockname()) as client:
+        client.sendall(request_)
+        while not any(connection.steps for connection in server.server_state.connections):
+            await asyncio.sleep(0)
+        await server.shutdown([listener])
+    assert server.has_left is has_left
+
+
+@pytest.mark.anyio
 async def test_stranger_whom_nobody_has_accepted_does_not_hold_up_the_end(
     monkeypatch: pytest.MonkeyPatch, certificate: dict[str, Path]
 ) -> None:
