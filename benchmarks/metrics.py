@@ -90,7 +90,7 @@ def _time(subject: Ours | Timed | Library, batch: int) -> float:
 def _twenty_versions() -> Metrics:
     metrics = Metrics()
     for version in range(20):
-        metrics.loaded("digits", version, golden_error=0.0, drift=None)
+        metrics.loaded("digits", version, golden_error=0.0)
         metrics.requests("digits", version, "native").succeeded((3.1e-4, 2e-6, 1e-6))
         metrics.on_batch("digits", version, 1, 1e-4, 2e-4, 1)
     return metrics

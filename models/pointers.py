@@ -13,6 +13,7 @@ from models.manifest import VersionLabel
 
 PIN = "pin.json"
 LABELS = "labels.json"
+_HIGHEST_VERSION = 999_999_999  # that a folder may be named
 _LABEL = TypeAdapter(VersionLabel)
 
 
@@ -74,4 +75,4 @@ def _read(path: Path) -> bytes | None:
 
 
 def _is_version(value: Any) -> bool:
-    return type(value) is int and value >= 1  # JSON's true is an int to Python
+    return type(value) is int and 1 <= value <= _HIGHEST_VERSION  # JSON's true is an int to Python

@@ -37,18 +37,26 @@ class ArtifactStore:
         self.root = root
 
     def names(self) -> list[str]:
-        """The models that have at least one version."""
+        """The models that have at least one version, and those whose folder cannot be read."""
         if not self.root.is_dir():
             return []
-        return sorted(entry.name for entry in self.root.iterdir() if _is_name(entry.name) and self.versions(entry.name))
+        return sorted(
+            entry.name for entry in self.root.iterdir() if _is_name(entry.name) and self._is_model(entry.name)
+        )
 
     def versions(self, name: str) -> list[int]:
-        """The versions of a model, ascending. Folders without a manifest, such as half a copy, are none."""
+        """The versions of a model, ascending. Folders without a manifest, such as half a copy, are none.
+
+        One that cannot be read is a version, for whoever opens it is told.
+
+        Raises:
+            OSError: the model's folder cannot be read.
+        """
         folder = self._folder(name)
         if not folder.is_dir():
             return []
         numbers = (_version_number(entry) for entry in folder.iterdir())
-        return sorted(n for n in numbers if n and (folder / str(n) / MANIFEST).is_file())
+        return sorted(n for n in numbers if n and _has_manifest(folder / str(n)))
 
     def open(self, name: str, version: int) -> Artifact:
         """The artifact of one version, its manifest checked.
@@ -215,6 +223,12 @@ class ArtifactStore:
             _sync(folder)
         return self.open(manifest.name, version)
 
+    def _is_model(self, name: str) -> bool:
+        try:
+            return bool(self.versions(name))
+        except OSError:
+            return True
+
     def _folder(self, name: str) -> Path:
         if not _is_name(name):
             raise ArtifactError(
@@ -228,6 +242,13 @@ def _is_name(name: str) -> bool:
         return bool(_NAME.validate_python(name))
     except ValidationError:
         return False
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        return (folder / MANIFEST).is_file()
+    except OSError:
+        return True
 
 
 def _version_number(entry: Path) -> int | None:

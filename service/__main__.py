@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 
 from fastapi import FastAPI
 
@@ -23,5 +24,7 @@ if __name__ == "__main__":
     _settings = parse(Settings)
     _code = guarded(lambda: launch(_settings, _make_app), prog="python -m service")
     logging.shutdown()
-    sys.stderr.flush()
+    if sys.stderr is not None:  # which it is where a parent has closed it
+        with suppress(OSError):
+            sys.stderr.flush()
     os._exit(_code)  # requests have ended; the interpreter's own way out would wait for a model that is still loading

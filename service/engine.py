@@ -10,8 +10,8 @@ from functools import partial
 from weakref import ReferenceType, WeakKeyDictionary
 
 from models.manifest import Tensors
-from service.errors import InvalidRequest, NotFound, NotReady, ServiceError
-from service.finding import find, no_such_model
+from service.errors import InvalidRequest
+from service.finding import find, no_default_model, no_such_model
 from service.inference import InferenceRequest, InferenceResponse, are_within, check_size
 from service.limits import NO_LIMITS, Limits, RequestLimits
 from service.metadata import ModelIndex, ModelMetadata, metadata_of
@@ -255,10 +255,14 @@ class Engine:
                 await self._reconcile()
             except OSError:
                 _log.exception("The artifacts folder cannot be read; what is loaded goes on serving.")
+            except Exception:
+                _log.critical("The loader has stopped; restart the service.", exc_info=True)
+                return
             self._has_reconciled = True
             self._has_looked.set()
             try:
-                await asyncio.wait_for(self._reload.wait(), self._reload_interval)
+                async with asyncio.timeout(self._reload_interval):  # `wait_for` may swallow a cancellation
+                    await self._reload.wait()
             except TimeoutError:
                 continue
             self._reload.clear()
@@ -269,7 +273,7 @@ class Engine:
     def _find(self, name: str | None, version: int | None, label: str | None = None) -> LoadedModel:
         chosen = name or self.default_model()
         if chosen is None:
-            raise self._no_default_model()
+            raise no_default_model(self._repository, has_looked=self._has_reconciled)
         return find(self._repository, chosen, version, label, has_looked=self._has_reconciled)
 
     def _index(self, name: str) -> ModelIndex:
@@ -280,14 +284,6 @@ class Engine:
             statuses=self._repository.statuses(name),
             labels={label: model.version for label, model in self._repository.labelled(name).items()},
             problem=self._repository.problem(name),
-        )
-
-    def _no_default_model(self) -> ServiceError:
-        if not self._repository.names():
-            return NotReady("No model is published." if self._has_reconciled else "The models are being loaded.")
-        return NotFound(
-            f"Several models are served: {', '.join(self._repository.names())}. POST to /models/{{name}}/predict, "
-            "or set LAYERSERVE_DEFAULT_MODEL."
         )
 
 

@@ -48,6 +48,16 @@ def no_such_model(repository: ModelRepository, name: str) -> NotFound:
     return NotFound(f"There is no model `{_cut(name, _LONGEST_NAME)}`. Models: {_listed(repository.names())}.")
 
 
+def no_default_model(repository: ModelRepository, *, has_looked: bool) -> ServiceError:
+    """The error for a request that names no model where there is none, or several."""
+    if not repository.names():
+        return NotReady("No model is published." if has_looked else "The models are being loaded.")
+    return NotFound(
+        f"Several models are served: {', '.join(repository.names())}. POST to /models/{{name}}/predict, "
+        "or set LAYERSERVE_DEFAULT_MODEL."
+    )
+
+
 def _label_not_served(repository: ModelRepository, name: str, label: str) -> ServiceError:
     labels = repository.labels(name)
     if label in labels:

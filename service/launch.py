@@ -52,7 +52,8 @@ def _serve_as(worker: Worker, settings: Settings, make_app: MakeApp) -> int:
     is_alone = supervisor.end_with_supervisor()
     try:
         listener = bind_shared(settings, worker.port)
-        return _run(Server(make_app(settings, worker), settings, on_started=supervisor.announce), listener)
+        app = make_app(settings, worker)
+        return _run(Server(app, settings, on_started=supervisor.announce, is_worker=True), listener)
     finally:
         if is_alone.is_set():
             worker.forget()
@@ -61,4 +62,4 @@ def _serve_as(worker: Worker, settings: Settings, make_app: MakeApp) -> int:
 def _run(server: Server, listener: socket.socket) -> int:
     overlook_what_is_loaded()  # before there is a model, which is to be collected one day
     server.run(sockets=[listener])
-    return 0 if server.started else 3
+    return int(server.has_left) if server.started else 3

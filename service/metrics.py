@@ -133,8 +133,9 @@ class _Version:
 class Metrics:
     """Everything that one application counts.
 
-    `loaded`, `refused` and `retired` may be called from any thread, all else belongs to the event loop's. Of each model
-    the versions that serve and ten others are kept, so that a service which swaps versions for months does not grow.
+    `loaded`, `took_over`, `refused` and `retired` may be called from any thread, all else belongs to the event loop's.
+    Of each model the versions that serve and ten others are kept, so that a service which swaps versions for months
+    does not grow.
 
     Attributes:
         catch_up: Called before a snapshot is taken, so that what is still to be counted is.
@@ -166,18 +167,15 @@ class Metrics:
         for item in counted.requests.values():
             item.digest_if_long()
 
-    def loaded(self, model: str, version: int, *, golden_error: float, drift: tuple[int, float] | None) -> None:
-        """A version has been loaded, with its largest golden error.
-
-        Args:
-            model: Its name.
-            version: Its number.
-            golden_error: Largest difference from its own golden answers.
-            drift: The version that it replaced, and the largest difference from that one's golden answers.
-        """
+    def loaded(self, model: str, version: int, *, golden_error: float) -> None:
+        """A version has been loaded, with its largest difference from its own golden answers."""
         counted = self._version(model, version)
         counted.loads["ok"] += 1
-        counted.golden_error, counted.drift, counted.is_serving = golden_error, drift, True
+        counted.golden_error, counted.drift, counted.is_serving = golden_error, None, True
+
+    def took_over(self, model: str, version: int, drift: tuple[int, float] | None) -> None:
+        """A version has replaced another: which, and the largest difference from that one's golden answers."""
+        self._version(model, version).drift = drift
 
     def retired(self, model: str, version: int) -> None:
         """A version serves no longer."""

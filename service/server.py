@@ -25,22 +25,29 @@ from typing import NoReturn
 import uvicorn
 from fastapi import FastAPI
 
-from service.connection import CLOSE, Connection, ConnectionLimits
+from service.connection import CLOSE, Awaits, Connection, ConnectionLimits
 from service.engine import Engine
 from service.kept_lane import KeptLane
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 2048
+_LEFT_BEHIND = "Requests still run after the drain timeout: ending without them."
 _GRACE_SECONDS = 2.0
 _LAST_SECONDS = 0.5
 """For those who are connected to send one more request, and be told by its answer to go elsewhere."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which would close its listeners on SIGTERM at once and die by the signal it caught."""
+    """uvicorn's server, which would close its listeners on SIGTERM at once and die by the signal it caught.
 
-    def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None] | None = None) -> None:
+    A worker leaves a second signal to the process above it: whoever stops all processes at once, as systemd does, sends
+    each worker two.
+    """
+
+    def __init__(
+        self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None] | None = None, is_worker: bool = False
+    ) -> None:
         check_tls(settings)
         limits = ConnectionLimits(
             keep_alive_timeout=settings.keep_alive_timeout,
@@ -58,7 +65,6 @@ class Server(uvicorn.Server):
             ssl_keyfile=settings.tls_key,
             log_config=None,
             log_level=settings.log_level,
-            timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
             server_header=False,
         )
         super().__init__(config)
@@ -68,6 +74,9 @@ class Server(uvicorn.Server):
         self._exit_at: float | None = None
         self._exit_signal = ""
         self._on_started = on_started
+        self._is_worker = is_worker
+        self.has_left = False
+        """Whether requests were left behind that had arrived and were not answered."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -87,6 +96,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Starts to drain; the second time, ends at once."""
         if self._exit_at is not None:
+            if self._is_worker:
+                return
             _end_now(128 + sig, "A second signal: ending at once.")
         delay = self._drain_delay if sig == signal.SIGTERM else 0.0
         self._exit_signal = signal.Signals(sig).name  # logged later: this may have interrupted a line of the log
@@ -103,8 +114,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops listening and finishes what is in flight. A model that hangs is left behind after `drain_timeout`."""
-        message = "Requests still run after the drain timeout: ending without them."
-        watchdog = threading.Timer(self._drain_timeout + _GRACE_SECONDS, _end_now, (1, message))
+        watchdog = threading.Timer(self._drain_timeout + _GRACE_SECONDS, _end_now, (1, _LEFT_BEHIND))
         watchdog.daemon = True  # never cancelled: the interpreter's own exit would wait for the hanging thread, too
         watchdog.start()
         grpc = getattr(self._app.state, "grpc", None)
@@ -128,11 +138,29 @@ class Server(uvicorn.Server):
         make = partial(
             config.http_protocol_class, config=config, server_state=self.server_state, app_state=self.lifespan.state
         )  # type: ignore[call-arg] # as uvicorn does
-        for connection in [connection for listener in listeners for connection in _take_all(listener)]:
-            await loop.connect_accepted_socket(make, connection, ssl=config.ssl)
-        end = time.monotonic() + min(_LAST_SECONDS, self._drain_timeout)
+        connections = [connection for listener in listeners for connection in _take_all(listener)]
+        accepted = [loop.connect_accepted_socket(make, connection, ssl=config.ssl) for connection in connections]
+        greetings = asyncio.gather(*accepted, return_exceptions=True)  # over TLS, one may fail or never end
+        seconds = min(_LAST_SECONDS, self._drain_timeout)
+        end = time.monotonic() + seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await greetings
         while self.server_state.connections and time.monotonic() < end:
             await asyncio.sleep(0.01)
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """Overrides uvicorn's, whose own time limit does not tell whether anybody was left without an answer."""
+        try:
+            async with asyncio.timeout(self._drain_timeout):
+                await super()._wait_tasks_to_complete()
+        except TimeoutError:
+            connections = self.server_state.connections
+            self.has_left = any(isinstance(each, Connection) and each.awaits is Awaits.ANSWER for each in connections)
+            for task in self.server_state.tasks:
+                task.cancel()
+            if self.has_left:
+                _log.error(_LEFT_BEHIND)
 
     def _close_after_answers(self) -> None:
         """Lets each answer tell its client to connect anew, which leads to another process where there is one."""

@@ -75,6 +75,7 @@ class Slot:
         self._is_unloaded = False
         self._wanted: frozenset[int] = frozenset()
         self._failed: dict[int, _Failure] = {}
+        self._verified: dict[int, tuple[object, ...]] = {}  # of a loaded version, what its files were when whole
 
     def reconcile(self) -> None:
         """Loads what the disk asks for, moves requests to it, and lets go of the rest.
@@ -145,11 +146,12 @@ class Slot:
         if failure and failure.fingerprint == fingerprint:
             return self._refuse(version, failure.reason)
         try:
-            self._load(version)
+            self._load(version, fingerprint)
         except BaseException as error:  # a model's own code may raise anything while it loads, SystemExit too
             expected = isinstance(error, ValueError)
             message = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
-            _log.error("%s@%d is not served: %s", self._name, version, message, exc_info=not expected)
+            how = "served on as it was" if version in self.loaded else "not served"
+            _log.error("%s@%d is %s: %s", self._name, version, how, message, exc_info=not expected)
             self._metrics.refused(self._name, version)
             reason = without_folders(message)
             if not isinstance(error, OSError | MemoryError):  # those may pass without a change of the files
@@ -159,16 +161,19 @@ class Slot:
         self._note(version, VersionStatus(State.READY))
         return ""
 
-    def _load(self, version: int) -> None:
+    def _load(self, version: int, fingerprint: tuple[object, ...]) -> None:
         artifact = self._store.open(self._name, version)
         old = self.loaded.get(version)
         if old and old.artifact.digest == artifact.digest:
+            if self._verified[version] != fingerprint:
+                artifact.verify_files()
+                self._verified[version] = fingerprint
             return
         if not old:
             self._note(version, VersionStatus(State.LOADING))
         model = load_version(artifact, self._load_runtime)
-        found = drift(model, self.current) if self.current else None
-        self._metrics.loaded(self._name, version, golden_error=model.golden_error, drift=found)
+        self._verified[version] = fingerprint
+        self._metrics.loaded(self._name, version, golden_error=model.golden_error)
         self.loaded = {**self.loaded, version: model}
         self._settle()
         if old:
@@ -187,6 +192,8 @@ class Slot:
         """Moves requests and labels to the versions that are ready for them, and retires those that nothing needs."""
         loaded = self.loaded
         current = loaded.get(self._desired or 0) or (loaded.get(self.current.version) if self.current else None)
+        if current and self.current and current is not self.current:
+            self._metrics.took_over(self._name, current.version, drift(current, self.current))
         labelled = {label: loaded.get(version) or self._last(label) for label, version in self.labels.items()}
         self.current, self.labelled = current, {label: model for label, model in labelled.items() if model}
         kept = self._wanted | {model.version for model in [current, *self.labelled.values()] if model}

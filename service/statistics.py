@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _MOST_SIZES = 1024
+_MOST_VERSIONS = 256
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class VersionStatistics:
 
 
 class Statistics:
-    """Of all versions. Belongs to the event loop.
+    """Of the 256 versions that ran last. Belongs to the event loop.
 
     Attributes:
         catch_up: Called before figures are read, so that what is still to be counted is.
@@ -56,19 +56,19 @@ class Statistics:
 
     def __init__(self) -> None:
         self.catch_up: Callable[[], None] | None = None
-        self._versions: defaultdict[tuple[str, int], VersionStatistics] = defaultdict(VersionStatistics)
+        self._versions: dict[tuple[str, int], VersionStatistics] = {}
 
     def of(self, model: str, version: int) -> VersionStatistics:
         """Of one version, to be read or added to."""
         if self.catch_up:
             self.catch_up()
-        return self._versions[model, version]
+        return self._of(model, version)
 
     def on_batch(
         self, model: str, version: int, rows: int, waited: float, ran: float, requests: int, *, ended: float
     ) -> None:
         """Counts a run, which ended so many seconds after 1970; see `service.queues.OnBatch` for the rest."""
-        found = self._versions[model, version]
+        found = self._of(model, version)
         found.rows += rows
         found.runs += 1
         found.last_run = ended
@@ -79,3 +79,11 @@ class Statistics:
             size = found.sizes[rows] = Duration()
         if size is not None:
             size.add(ran)
+
+    def _of(self, model: str, version: int) -> VersionStatistics:
+        found = self._versions.get((model, version))
+        if found is None:
+            if len(self._versions) >= _MOST_VERSIONS:  # so that a service which swaps versions for months does not grow
+                del self._versions[min(self._versions, key=lambda key: self._versions[key].last_run)]
+            found = self._versions[model, version] = VersionStatistics()
+        return found

@@ -152,9 +152,10 @@ class Supervisor:
             if mark:
                 self._listening.add(number)
                 self._say_so_once()
-            with suppress(OSError):  # nobody reads it
-                sys.stdout.buffer.write(before + after)
-                sys.stdout.flush()
+            if sys.stdout is not None:  # which it is where a parent has closed it
+                with suppress(OSError):  # nobody reads it
+                    sys.stdout.buffer.write(before + after)
+                    sys.stdout.flush()
         return number in self._listening
 
     def _say_so_once(self) -> None:

@@ -212,7 +212,7 @@ class Predictor:
         return plan
 
     def _number(self, name: str | None, version: str) -> int:
-        if version.isdecimal() and len(version) < 10 and int(version) > 0:
+        if version.isascii() and version.isdecimal() and len(version) < 10 and int(version) > 0:
             return int(version)
         raise NotFound(f"A version is a number. Received: {version}. Served: {self._engine.metadata(name).version}.")
 

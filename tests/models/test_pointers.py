@@ -36,6 +36,10 @@ def test_files_are_read_as_the_documentation_shows_them(folder: Path) -> None:
         ),
         ('{"a": true}', "`labels.json` of `toy` must hold a version number for each label. Received: 'a': True"),
         ('{"a": 0}', "`labels.json` of `toy` must hold a version number for each label. Received: 'a': 0"),
+        (
+            '{"a": 1000000000}',
+            "`labels.json` of `toy` must hold a version number for each label. Received: 'a': 1000000000",
+        ),
         ('{"2": 2}', "`labels.json` of `toy` must hold a version number for each label. Received: '2': 2"),
         ('{"": 2}', "`labels.json` of `toy` must hold a version number for each label. Received: '': 2"),
     ],

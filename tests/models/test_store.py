@@ -53,6 +53,15 @@ def test_missing_root_holds_nothing(store: ArtifactStore) -> None:
     assert (store.names(), store.versions("toy"), store.desired("toy")) == ([], [], None)
 
 
+def test_what_cannot_be_read_hides_nothing_else(store: ArtifactStore, publish_fake: Publish) -> None:
+    publish_fake(store, "toy")
+    for unreadable in ("toy/7", "other"):  # which nobody may look at, not even root
+        (store.root / unreadable).symlink_to("x" * 300)
+    assert (store.names(), store.versions("toy")) == (["other", "toy"], [1, 7])
+    with pytest.raises(OSError, match="File name too long"):
+        store.open("toy", 7)
+
+
 def test_versions_sort_as_numbers(store: ArtifactStore, publish_fake: Publish) -> None:
     for _ in range(11):
         publish_fake(store)
@@ -229,7 +238,7 @@ def test_damaged_pin_is_told_with_the_way_out(store: ArtifactStore, artifact: Ar
         store.desired("toy")
 
 
-@pytest.mark.parametrize("version", ['"1"', "0", "-1", "1.5", "null", "[1]", "true"])
+@pytest.mark.parametrize("version", ['"1"', "0", "-1", "1.5", "null", "[1]", "true", "1000000000", "9" * 30])
 def test_pin_that_is_no_version_number_is_told(store: ArtifactStore, artifact: Artifact, version: str) -> None:
     (store.root / "toy" / PIN).write_text(f'{{"version": {version}}}')
     with pytest.raises(ArtifactError, match=r"^`pin.json` of `toy` must hold a version number. Received: "):

@@ -301,13 +301,30 @@ async def test_draining_engine_is_not_ready_but_answers(store: ArtifactStore, re
         assert (await engine.infer(InferenceRequest(ROWS))).version == 1
 
 
-async def test_loader_that_died_makes_the_engine_unready(runtimes: FakeRuntimes, store: ArtifactStore) -> None:
+@pytest.mark.parametrize("turns", range(5))
+async def test_engine_stops_whatever_else_it_was_told_before(
+    store: ArtifactStore, repository: ModelRepository, turns: int
+) -> None:
+    publish_fake(store)
+    engine = engine_of(repository)
+    await engine.start()
+    await engine.wait_for_first_look()
+    engine.reload()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await happens(asyncio.create_task(engine.stop()).done)
+
+
+async def test_loader_that_died_makes_the_engine_unready_and_the_log_says_why(
+    runtimes: FakeRuntimes, store: ArtifactStore, caplog: pytest.LogCaptureFixture
+) -> None:
     class Unlucky(ArtifactStore):
         def names(self) -> list[str]:
             raise RuntimeError("a bug of ours")
 
     async with running(engine_of(ModelRepository(Unlucky(store.root), runtimes.load))) as engine:
         await happens(lambda: engine.unready_reason() == "The loader has stopped; restart the service.")
+        assert "RuntimeError: a bug of ours" in caplog.text
 
 
 async def test_store_that_cannot_be_read_is_tried_again(

@@ -93,8 +93,9 @@ def test_batches_digest_what_the_requests_left() -> None:
 
 def test_loads_golden_error_and_drift_are_kept_by_version() -> None:
     metrics = Metrics()
-    metrics.loaded("digits", 1, golden_error=1e-7, drift=None)
-    metrics.loaded("digits", 2, golden_error=2e-7, drift=(1, 0.5))
+    metrics.loaded("digits", 1, golden_error=1e-7)
+    metrics.loaded("digits", 2, golden_error=2e-7)
+    metrics.took_over("digits", 2, (1, 0.5))
     metrics.refused("digits", 3)
     snapshot = metrics.snapshot()
     assert dict(snapshot["layerserve_loads_total"]) == {
@@ -108,9 +109,9 @@ def test_loads_golden_error_and_drift_are_kept_by_version() -> None:
 
 def test_only_the_last_versions_are_kept_and_those_that_serve() -> None:
     metrics = Metrics()
-    metrics.loaded("digits", 1, golden_error=0.0, drift=None)
+    metrics.loaded("digits", 1, golden_error=0.0)
     for version in range(2, 102):
-        metrics.loaded("digits", version, golden_error=0.0, drift=None)
+        metrics.loaded("digits", version, golden_error=0.0)
         metrics.retired("digits", version)
     versions = [labels[1] for labels, _ in metrics.snapshot()["layerserve_loads_total"]]
     assert versions == ["1", *map(str, range(92, 102))]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -208,6 +209,12 @@ def test_reason_names_no_folder_but_the_log_does(
     assert str(path) in caplog.text
 
 
+def test_reason_can_be_told_whatever_a_file_is_called(store: ArtifactStore, repository: ModelRepository) -> None:
+    (publish_fake(store).path / os.fsdecode(b"\xff.bin")).touch()
+    repository.reconcile()
+    assert repository.statuses("demo")[1].reason.startswith("`\\udcff.bin` is not in the manifest.")
+
+
 def test_pin_holds_a_version_until_it_is_taken_away(store: ArtifactStore, repository: ModelRepository) -> None:
     publish_fake(store, factor=2)
     publish_fake(store, factor=3)
@@ -397,6 +404,31 @@ def test_model_that_cannot_be_looked_at_leaves_the_others_alone(
     repository.reconcile()
     assert (serving(repository, "a"), serving(repository, "b")) == (None, 1)
     assert repository.problem("a") == "The artifacts folder cannot be read: Is a directory."
+
+
+@pytest.mark.parametrize("unreadable", ["bad", "bad/1"])
+def test_folder_that_cannot_be_read_leaves_the_other_models_alone(
+    store: ArtifactStore, repository: ModelRepository, unreadable: str
+) -> None:
+    publish_fake(store, "good")
+    repository.reconcile()
+    publish_fake(store, "good")
+    (store.root / unreadable).parent.mkdir(exist_ok=True)
+    (store.root / unreadable).symlink_to("x" * 300)  # not even root may look at it
+    repository.reconcile()
+    assert (serving(repository, "good"), repository.names()) == (2, ["bad", "good"])
+    assert "cannot be read: File name too long." in repository.problem("bad")
+
+
+def test_model_whose_folder_cannot_be_read_goes_on_serving(
+    store: ArtifactStore, repository: ModelRepository, tmp_path: Path
+) -> None:
+    publish_fake(store)
+    repository.reconcile()
+    (store.root / "demo").rename(tmp_path / "aside")
+    (store.root / "demo").symlink_to("x" * 300)
+    repository.reconcile()
+    assert answer(repository) == 2.0
 
 
 def test_missing_folder_is_an_empty_store(repository: ModelRepository) -> None:

@@ -5,12 +5,15 @@ import json
 import logging
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -142,6 +145,60 @@ async def test_connection_that_nobody_has_accepted_is_answered_before_the_end(mo
         assert head.startswith(b"HTTP/1.1 404 ")
         assert b"connection: close" in head
         assert body == b'{"detail":"Not Found"}'
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("request_", "has_left"),
+    [(b"GET /waits HTTP/1.1\r\nHost: test\r\n\r\n", True), (b"GET /waits HTTP/1.1\r\n", False)],
+)
+async def test_request_left_behind_is_known_and_half_a_request_is_none(
+    monkeypatch: pytest.MonkeyPatch, request_: bytes, has_left: bool
+) -> None:
+    monkeypatch.setattr("service.server._end_now", lambda *_: None)  # as above
+    app, settings = FastAPI(), Settings(port=0, drain_timeout=0)
+
+    @app.get("/waits")
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    listener, server = listen(settings), Server(app, settings)
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup([listener])
+    with socket.create_connection(listener.getsockname()) as client:
+        client.sendall(request_)
+        while not any(connection.steps for connection in server.server_state.connections):
+            await asyncio.sleep(0)
+        await server.shutdown([listener])
+    assert server.has_left is has_left
+
+
+@pytest.mark.anyio
+async def test_stranger_whom_nobody_has_accepted_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch, certificate: dict[str, Path]
+) -> None:
+    monkeypatch.setattr("service.server._end_now", lambda *_: None)  # as above
+    settings = Settings(port=0, **certificate)
+    listener, server = listen(settings), Server(FastAPI(), settings)
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup([listener])
+    silent, plain, gone, client = [socket.create_connection(listener.getsockname()) for _ in range(4)]
+    plain.sendall(b"GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n")
+    gone.close()
+    answer = asyncio.create_task(asyncio.to_thread(ask_over_tls, client, certificate["tls_certificate"]))
+    await server.shutdown([listener])
+    assert (await answer).startswith(b"HTTP/1.1 404 ")
+    for stranger in (silent, plain):
+        stranger.close()
+
+
+def ask_over_tls(client: socket.socket, certificate: Path) -> bytes:
+    context = ssl.create_default_context(cafile=certificate)
+    with context.wrap_socket(client, server_hostname="localhost") as encrypted:
+        encrypted.sendall(b"GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n")
+        return encrypted.recv(1000)
 
 
 def test_host_that_is_none_is_named() -> None:
@@ -370,6 +427,28 @@ def test_many_clients_at_once_are_all_answered(broken: ServerProcess) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(1, 200)))
     assert answers == [[[2.0 * value, 2.0]] for value in range(1, 200)]
+
+
+@slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("output", [">&-", "2>&-", ">/dev/full 2>/dev/full"])
+def test_service_that_may_write_nowhere_serves_and_ends_with_0(tmp_path: Path, output: str, workers: str) -> None:
+    with listen(Settings(port=0)) as listener:
+        port = listener.getsockname()[1]
+    serve = command(REAL, "--port", str(port), "--workers", workers, "--artifacts", str(tmp_path))
+    process = subprocess.Popen(["sh", "-c", f'exec "$@" {output}', "sh", *serve], cwd=ROOT, env=environment())
+    try:
+        wait_until(lambda: process.poll() is not None or is_alive(port))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+
+
+def is_alive(port: int) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/health/live", trust_env=False).status_code == 200
+    return False
 
 
 OVERLOOKED = """

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from models.store import ArtifactStore
+from service.metrics import Metrics
 from service.repository import ModelRepository
 from service.versions import State
 from tests.service.fakes import FakeRuntimes, publish_fake
@@ -114,17 +115,27 @@ def test_old_version_serves_on_beside_the_newest_until_the_desired_one_is_ready(
     assert serving(repository) == (1, [1, 2], {})
 
 
-def test_loaded_version_whose_files_go_wrong_stays_ready_and_says_so(store: ArtifactStore, of: Of) -> None:
+@pytest.mark.parametrize("file", ["manifest.json", "model.keras", "golden.npz"])
+def test_loaded_version_whose_files_go_wrong_stays_ready_and_says_so_until_they_are_mended(
+    store: ArtifactStore, of: Of, runtimes: FakeRuntimes, file: str
+) -> None:
     publish(store, 2)
     repository = of(ALL)
     repository.reconcile()
-    (store.root / "demo" / "1" / "manifest.json").write_text("{")
+    path = store.root / "demo" / "1" / file
+    whole = path.read_bytes()
+    path.write_bytes(b"{")
+    for _ in range(2):
+        repository.reconcile()
+        assert serving(repository) == (2, [1, 2], {})
+        status = repository.statuses("demo")[1]
+        assert status.state is State.READY
+        assert f"`{file}` is damaged" in status.reason
+        assert repository.problem("demo") == f"Version 1 cannot be loaded again: {status.reason}"
+    path.write_bytes(whole)
     repository.reconcile()
-    assert serving(repository) == (2, [1, 2], {})
-    status = repository.statuses("demo")[1]
-    assert status.state is State.READY
-    assert "`manifest.json` is damaged" in status.reason
-    assert repository.problem("demo") == f"Version 1 cannot be loaded again: {status.reason}"
+    assert (repository.statuses("demo")[1].reason, repository.problem("demo")) == ("", "")
+    assert runtimes.versions == [2, 1]
 
 
 def test_withdrawn_version_is_closed(store: ArtifactStore, of: Of, runtimes: FakeRuntimes) -> None:
@@ -136,6 +147,21 @@ def test_withdrawn_version_is_closed(store: ArtifactStore, of: Of, runtimes: Fak
     assert serving(repository) == (3, [1, 3], {})
     assert list(repository.statuses("demo")) == [1, 3]
     assert [runtime.times_closed for runtime in runtimes.loaded] == [0, 1, 0]
+
+
+def test_drift_is_that_of_the_version_that_takes_over_and_of_no_other(
+    store: ArtifactStore, runtimes: FakeRuntimes
+) -> None:
+    for factor in (2, 3, 5):
+        publish_fake(store, factor=factor)
+    metrics = Metrics()
+    repository = ModelRepository(store, runtimes.load, lambda name: ALL, metrics)
+    repository.reconcile()
+    before = metrics.snapshot().get("layerserve_drift_max_abs_error")
+    store.pin("demo", 1)
+    repository.reconcile()
+    after = metrics.snapshot()["layerserve_drift_max_abs_error"]
+    assert (before, after) == (None, [(("demo", "1", "3"), 9.0)])
 
 
 def test_label_loads_its_version_and_lets_go_of_it(store: ArtifactStore, of: Of, runtimes: FakeRuntimes) -> None:

@@ -29,3 +29,12 @@ def test_sizes_that_are_kept_are_limited_and_rows_are_not(most: int) -> None:
     statistics.on_batch("demo", 1, 1, 0.0, 0.0, 1, ended=7.5)
     found = statistics.of("demo", 1)
     assert (len(found.sizes), found.sizes[1].count, found.runs) == (most, 2, most + 11)
+
+
+def test_versions_that_ran_long_ago_are_forgotten() -> None:
+    statistics = Statistics()
+    for version in range(1, 301):
+        statistics.on_batch("demo", version, 1, 0.0, 0.0, 1, ended=1000.0 + (version != 1) * version)
+        statistics.on_batch("demo", 1, 1, 0.0, 0.0, 1, ended=1000.0 + version)
+    kept = [version for version in range(300, 0, -1) if statistics.of("demo", version).runs]
+    assert kept == [*range(300, 45, -1), 1]

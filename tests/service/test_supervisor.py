@@ -158,6 +158,27 @@ def test_signal_lets_the_worker_finish_what_is_in_flight(start: Servers, number:
 
 
 @slow
+@pytest.mark.parametrize(("last", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_worker_that_drains_already_finishes_whatever_comes_from_above(
+    start: Servers, last: signal.Signals, code: int
+) -> None:
+    server = start("--workers", "2")
+    workers = wait_for_workers(server)
+    with server.connect() as request:
+        request.send(post_head(21, b"Expect: 100-continue"))
+        assert request.read_answer()[0] == 100
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: server.log.count("SIGTERM: finishing what is in flight.") == 2)
+        server.send(last)
+        wait_until(lambda: last is signal.SIGTERM or server.process.poll() is not None)
+        request.send(b'{"instances":[[1,2]]}')
+        assert request.read_answer()[0] == 200
+    assert server.exit_code() == code
+    wait_until(lambda: not any(map(is_alive, workers)))
+
+
+@slow
 def test_second_signal_ends_all_at_once(start: Servers) -> None:
     server = start("--workers", "2", "--drain-delay", "600")
     workers = wait_for_workers(server)

@@ -267,6 +267,7 @@ def test_labels_that_are_neither_true_nor_false_are_refused(client: TestClient) 
         ("/models/nobody/versions/1/predict", "There is no model `nobody`. Models: demo."),
         ("/models/demo/versions/2/predict", "Version 2 of `demo` is not served. Served: 1. Published: 1."),
         ("/models/demo/versions/0/predict", "A version is a number. Received: 0. Served: 1."),
+        ("/models/demo/versions/\u0661/predict", "A version is a number. Received: \u0661. Served: 1."),
         ("/models/demo/versions/latest/predict", "A version is a number. Received: latest. Served: 1."),
         (f"/models/demo/versions/{'9' * 5000}/predict", f"A version is a number. Received: {'9' * 5000}. Served: 1."),
         ("/models/nobody/versions/x/predict", "There is no model `nobody`. Models: demo."),
