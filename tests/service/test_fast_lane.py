@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from models.store import ArtifactStore
+from service.connection import Connection
 from service.inference import InferenceResponse
 from service.lane_heads import Head
-from service.lane_request import Answer, Request
+from service.lane_request import Answer, Request, has_room
 from service.metrics import Metrics
 from service.protocols.bodies import KINDS
 from service.protocols.predict import Target
@@ -239,6 +241,41 @@ def test_head_that_comes_again_is_taken_as_it_was_the_first_time(
                     wire.send(part)
             found.append([wire.answer() for _ in range(answers)])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+def test_answers_do_not_pile_up_for_who_does_not_read(store: ArtifactStore, fast_lane: bool) -> None:
+    publish_fake(store, batch_safe=True)
+    requests = [post(b'{"instances":[[%d,1]]}' % number) for number in range(1000)]
+    with opened(store, fast_lane=fast_lane) as door, door.connect() as wire, door.connect() as other:
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        for _ in range(3):
+            wire.send(post(BODY)).answer()
+        (slow,) = [each for each in door.server.server_state.connections if each.client == wire.socket.getsockname()]
+        assert isinstance(slow, Connection)
+        slow.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        with door.held_up():
+            wire.send(*requests)
+        wait_until(lambda: slow.flow.write_paused)
+        for _ in range(100):  # turns of the event loop in which more could be written
+            other.send(LIVE).answer()
+        assert 0 < slow.transport.get_write_buffer_size() < 150_000 < sum(map(len, requests)) * 2
+        for number in range(1000):
+            assert b'"predictions":[[%d.0,2.0]]' % (2 * number) in wire.answer()
+        assert wire.send(post(BODY)).answer().startswith(b"HTTP/1.1 200")
+
+
+def test_long_bodies_of_one_client_are_answered_in_their_order(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    rows = b"[1,2]," * 100_000
+    asked = [post(b'{"instances":[%b[%d,2]]}' % (rows, number)) for number in range(6)]
+    answers = []
+    with both_ways(store, 1, max_queue_size=10**6, max_rows=10**6) as doors:
+        for door in doors:
+            with door.connect() as wire, ThreadPoolExecutor(1) as sender:
+                sender.submit(wire.send, *asked, post(BODY), LIVE)
+                answers.append([wire.answer() for _ in range(8)])
+    assert answers[0] == answers[1]
 
 
 def test_head_that_comes_again_is_not_parsed_again(doors: tuple[Door, Door], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,6 +512,29 @@ def test_long_body_is_left_to_the_application_where_it_would_hold_up_the_loop(
     with both_ways(store, 2, max_body_bytes=limit, max_rows=10**6) as doors:
         quick, slow, found = both(doors, request)
     assert (quick, found) == (slow, asked)
+
+
+def test_long_body_is_looked_at_anew_when_another_version_serves(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    request = post(b'{"instances":[%b]}' % (b"[1,2]," * 50_000)[:-1])
+    with opened(store, max_rows=10**6) as door, door.connect() as wire:
+        for _ in range(2):
+            assert wire.send(request).answer().startswith(b"HTTP/1.1 200")
+        assert door.asked == 0
+        publish_fake(store, kind="words", batch_safe=True)
+        wait_until(lambda: door.engine.metadata("demo").version == 2)
+        assert wire.send(request).answer().startswith(b"HTTP/1.1 400")
+        assert door.asked == 1
+
+
+def test_client_may_have_a_limited_number_of_requests_and_of_bytes_in_the_lane() -> None:
+    small, large = (Head(b"/predict", Target(), False, None, length, True) for length in (100, 2**20))
+    line = Line()
+    assert has_room([], large)
+    assert has_room([Request(line, small, b"")] * 63, small)
+    assert not has_room([Request(line, small, b"")] * 64, small)
+    assert has_room([Request(line, large, b"")], small)
+    assert not has_room([Request(line, large, b"")], large)
 
 
 class Line:
