@@ -11,6 +11,8 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -575,6 +577,52 @@ def test_who_has_left_before_the_end_of_the_turn_does_not_reach_the_runtime(stor
         door.in_loop(let_one_leave(door))
         assert sizes == [2]
     assert [len(line.told) for line in lines] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("step", "turns"), [(0.0, 1), (1.0, 200)], ids=["in time", "one a turn"])
+def test_requests_of_many_kinds_take_turns(store: ArtifactStore, step: float, turns: int) -> None:
+    """None of them is looked at again for each that is answered before it."""
+    publish_fake(store, batch_safe=True)
+    lines = [Line() for _ in range(400)]
+    told: list[int] = []
+
+    async def ask(door: Door) -> None:
+        clock = partial(next, count(0.0, step))
+        turn = Turn(door.predictor, TensorPlans(door.engine, Metrics(), Statistics()), clock=clock)
+        for number, line in enumerate(lines):
+            target = Target(f"stranger-{number % 200}")
+            request = Request(line, Head(b"/models/%d" % (number % 200), target, False, None, 9, True), b"id")
+            request.body = b"[1,2,3,4]"
+            turn.add(request)
+        for _ in range(turns):
+            told.append(sum(bool(line.told) for line in lines))
+            await asyncio.sleep(0)
+
+    with opened(store) as door:
+        door.in_loop(ask(door))
+    assert [line.told for line in lines] == [["run"]] * 400
+    assert told == list(range(0, 400, 400 // turns))
+
+
+def test_long_bodies_of_one_kind_take_turns_with_other_requests(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    lines = [Line() for _ in range(6)]
+    told = []
+
+    async def ask(door: Door) -> None:
+        turn = Turn(door.predictor, TensorPlans(door.engine, Metrics(), Statistics()), clock=lambda: 0.0)
+        for line in lines:
+            target = Target("stranger" if line is lines[5] else "demo")
+            request = Request(line, Head(str(target.name).encode(), target, False, None, 10**5, True), b"id")
+            request.body = b"[" * 10**5
+            turn.add(request)
+        for _ in range(2):
+            await asyncio.sleep(0)
+            told.append([bool(line.told) for line in lines])
+
+    with opened(store) as door:
+        door.in_loop(ask(door))
+    assert told == [[True] * 3 + [False] * 3, [True] * 6]
 
 
 def test_rows_of_a_client_who_hangs_up_leave_the_queue(store: ArtifactStore) -> None:
