@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from models.manifest import Signature, Tensors, TensorSpec
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, NotInJson
 from service.inference import InferenceResponse
 from service.metadata import ModelMetadata
 from service.protocols.tensors import dump, encode, not_in_json
@@ -61,17 +61,21 @@ class AnswerEncoder:
     def encode_each(self, outputs: Tensors, counts: list[int]) -> list[bytes] | None:
         """A body for each of several requests, whose rows follow each other, as `encode` gives for it alone.
 
-        None unless the answers are plain lists of numbers.
+        None where one of them holds NaN or Infinity.
         """
+        ends = list(accumulate(counts, initial=0))
         values = outputs.get(self._only_numbers or "")
         if values is None or values.ndim != 2 or not values.size:
-            return None
+            parts = [{name: each[i:j] for name, each in outputs.items()} for i, j in pairwise(ends)]
+            try:
+                return [self.encode(part, labels=False) for part in parts]
+            except NotInJson:
+                return None
         values = np.ascontiguousarray(values)
         if len(counts) == len(values):
             texts = orjson.dumps(values, None, _NUMPY)[2:-2].split(b"],[")
         else:
-            ends = accumulate(counts, initial=0)
-            texts = [orjson.dumps(values[start:end], None, _NUMPY)[2:-2] for start, end in pairwise(ends)]
+            texts = [orjson.dumps(values[i:j], None, _NUMPY)[2:-2] for i, j in pairwise(ends)]
         if any(b"null" in text for text in texts):  # NaN or Infinity
             return None
         tail = b"]]" + self._tail

@@ -435,6 +435,17 @@ def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
     assert any("layerserve_codec_seconds_count" in line and line.endswith(" 2.0") for line in counts[0])
 
 
+@pytest.mark.parametrize("kind", ["scale", "scalars", "images", "half_plus_two"])
+def test_model_runs_once_for_a_request_whatever_the_form_of_its_answer(store: ArtifactStore, kind: str) -> None:
+    publish_fake(store, kind=kind, batch_safe=True)
+    body = {"scale": "[1,2]", "images": "[[[1],[2]]]"}.get(kind, "1")
+    request = post(b'{"instances":[%b]}' % body.encode())
+    with opened(store) as door, warm(door, request, 3) as wires:
+        for wire in wires * 2:
+            assert wire.send(request).answer().startswith(b"HTTP/1.1 200")
+        assert door.runtimes.loaded[0].batch_sizes == [1] * 6
+
+
 APART = [
     b'{"instances":[[1,2],[3,4]]}',
     b'{"instances":[[1]]}',
