@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from service.connection import Awaits, Connection
-from service.lane_heads import Heads
+from service.lane_heads import Head, Heads
 from service.lane_request import Request
 from service.observer import Observing
 from service.protocols.json_rows import LARGE_BODY_BYTES
 
 HEADS = Heads()
+_MOST_PARTS = 256
 
 
 class Collecting(Connection):
@@ -29,12 +30,13 @@ class Collecting(Connection):
         self._observing: Observing = self.app_state.get("observing")  # type: ignore[assignment] # there with the lane
         self._longest_body = min(self.limits.max_body_bytes, LARGE_BODY_BYTES)
         self._unknown_head: bytes | None = None
-        self._parts: list[bytes] = []  # of the request that is being collected
+        self._parts: list[bytes] = []  # of the request that is being collected, and what has come behind them
+        self._rest = bytearray()
         self._missing = self._end = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets what has come of a request."""
-        self._parts, self._missing = [], 0
+        self._forget_parts()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -50,8 +52,7 @@ class Collecting(Connection):
                 self._unknown_head = text
             else:
                 missing = head.length - len(data) + end
-                may_wait = not missing and not head.way  # for the answers before its own
-                if missing >= 0 and (self._is_free() if may_wait else self._is_idle()) and not self.is_ending():
+                if missing >= 0 and self._may_take(head, is_whole=not missing) and not self.is_ending():
                     request = Request(self, head, self._observing.request_ids.choose(None))  # type: ignore[arg-type]
                     if missing:
                         self._begin(request, data, end, missing)
@@ -71,12 +72,8 @@ class Collecting(Connection):
         if is_last and self.cycle is not None:
             self.cycle.keep_alive = False
 
-    def _is_free(self) -> bool:
-        """Whether a request may be taken behind others that have not been answered."""
-        raise NotImplementedError
-
-    def _is_idle(self) -> bool:
-        """Whether there are none."""
+    def _may_take(self, head: Head, *, is_whole: bool) -> bool:
+        """Whether a request may be taken past the parser now, of which all has come or the rest is still to come."""
         raise NotImplementedError
 
     def _take_whole(self, request: Request, raw: bytes, end: int) -> None:
@@ -92,13 +89,19 @@ class Collecting(Connection):
         self.steps += 1
 
     def _collect(self, data: bytes) -> None:
-        self._parts.append(data)
+        if len(self._parts) < _MOST_PARTS:
+            self._parts.append(data)
+        else:  # an object for each of very small parts would take many times their size
+            self._rest += data
         self._missing -= len(data)
         if self._missing > 0:
             return
-        request, raw, is_alone = self.cycle, b"".join(self._parts), not self._missing
-        self._parts, self._missing = [], 0
+        request, raw, is_alone = self.cycle, b"".join((*self._parts, self._rest)), not self._missing
+        self._forget_parts()
         if is_alone:
             self._take_whole(request, raw, self._end)  # type: ignore[arg-type] # `_begin` has put it there
         else:
             self.leave_to_parser(raw)
+
+    def _forget_parts(self) -> None:
+        self._parts, self._rest, self._missing = [], bytearray(), 0

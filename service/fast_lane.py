@@ -13,7 +13,6 @@ that follows a request of the application's waits in uvicorn's own `pipeline`, a
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -22,16 +21,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.collecting import HEADS, Collecting
 from service.connection import CLOSE, Awaits
-from service.errors import ServiceError
-from service.exchange import CLIENT_LEFT
 from service.inference import InferenceResponse, row_count
-from service.lane_heads import ID, read_head
-from service.lane_request import Answer, Request
+from service.lane_heads import ID, Head, read_head
+from service.lane_request import Answer, Request, has_room
 from service.protocols.answers import answer_tensors
 from service.protocols.predict import Predictor, PredictPlan, timeout_seconds
 from service.turn import Turn
 
-_MOST_AT_ONCE = 64
 _LINES = b"content-length: %d\r\ncontent-type: %b\r\nx-request-id: %b\r\n"
 
 
@@ -46,7 +42,7 @@ class FastLane(Collecting):
         self._arriving: Request | None = None
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._default_lines = b""
-        self._says_close = False
+        self._says_close = self._waits_for_reader = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Takes the client's rows out of the queue."""
@@ -54,8 +50,14 @@ class FastLane(Collecting):
         if self._missing:
             left.append(self.cycle)  # type: ignore[arg-type] # what is being collected
         for request in left:
-            self._end_unanswered(request)
+            request.end_unanswered(self._observing, self._turn.plan)
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """Goes on with what has waited for the client to read."""
+        super().resume_writing()
+        if self._waits_for_reader:
+            self._advance()
 
     def on_message_begin(self) -> None:
         """Makes no ASGI scope yet: the lane needs none."""
@@ -74,7 +76,7 @@ class FastLane(Collecting):
             self._leave_to_uvicorn()
             return
         self._arriving = request
-        is_free = self._is_free()
+        is_free = self._is_free(request.head)
         self.cycle = request  # type: ignore[assignment] # it has all that uvicorn asks of a cycle
         if is_free:
             self._start(request)
@@ -137,27 +139,34 @@ class FastLane(Collecting):
 
     def _enter(self) -> Request | None:
         """The request whose head has just come, if it is one for the lane."""
-        predictor, parser = self._predictor, self.parser
-        if predictor is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+        parser = self.parser
+        if self._predictor is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return None
         head = read_head(self.url, self.headers, keep_alive=parser.should_keep_alive())
-        if head is None or self.is_closing_soon:
-            return None
-        most = self._longest_body
-        if head.length > most and not head.kind:
-            most = predictor.most_bytes(head.target, self.limits.max_body_bytes)
-        if head.length > most:
+        if head is None or self.is_closing_soon or not self._is_short(head):
             return None
         own_id = dict(self.headers).get(ID)
         if self._unknown_head is not None and own_id is None and head.keep_alive:
             HEADS.add(self._unknown_head, head)
         return Request(self, head, self._observing.request_ids.choose(own_id))
 
-    def _is_free(self) -> bool:
-        """Whether a request need not wait for the application to answer an earlier one."""
+    def _may_take(self, head: Head, *, is_whole: bool) -> bool:
+        if head.length > self._longest_body and not self._is_short(head):
+            return False
+        return self._is_free(head) if is_whole and not head.way else self._is_idle()
+
+    def _is_short(self, head: Head) -> bool:
+        """Whether the version that serves now decodes such a body on the event loop."""
+        most = self._longest_body
+        if head.length > most and self._predictor and not (head.kind or head.way):
+            most = self._predictor.most_bytes(head.target, self.limits.max_body_bytes)
+        return head.length <= most
+
+    def _is_free(self, head: Head) -> bool:
+        """Whether a request need not wait for earlier ones."""
         previous: Any = self.cycle
         is_next = previous is None or previous.response_complete or type(previous) is Request
-        return is_next and not self.pipeline and len(self._lane) < _MOST_AT_ONCE
+        return is_next and not self.pipeline and has_room(self._lane, head)
 
     def _is_idle(self) -> bool:
         """Whether no earlier request waits for its answer."""
@@ -240,10 +249,10 @@ class FastLane(Collecting):
         while not self.transport.is_closing():
             while lane and lane[0].answer:
                 self._write(lane.popleft())
-            if not pipeline or len(lane) >= _MOST_AT_ONCE:
+            if not pipeline or self.flow.write_paused:
                 break
             following: Any = pipeline[-1][0]
-            if type(following) is Request:
+            if type(following) is Request and has_room(lane, following.head):
                 pipeline.pop()
                 self._start(following)
             elif not lane:
@@ -251,6 +260,7 @@ class FastLane(Collecting):
                 break
             else:
                 break
+        self._waits_for_reader = self.flow.write_paused and bool(pipeline)
         if self.flow.read_paused:
             self.flow.resume_reading()
         self.end_answer()
@@ -282,12 +292,3 @@ class FastLane(Collecting):
         self._lane.clear()
         self._arriving = None
         return left
-
-    def _end_unanswered(self, request: Request) -> None:
-        """Counts and logs a request whose client has left."""
-        if request.has_arrived and request.plan is None:  # it has waited for the turn
-            with suppress(ServiceError):
-                request.plan = self._turn.plan(request)
-        request.count(self._observing, CLIENT_LEFT)
-        if self._observing.has_line(CLIENT_LEFT):
-            request.log(self._observing, CLIENT_LEFT)

@@ -42,6 +42,7 @@ class KeptLane(FastLane):
             super().data_received(data)
         else:
             self._behind.append(data)
+            self.flow.pause_reading()
 
     def take(self, request: Request, answer: Answer) -> None:
         """Writes the answer, and goes on with what has come behind its request."""
@@ -57,6 +58,7 @@ class KeptLane(FastLane):
             super().run(request)
             return
         self._lane.clear()
+        self.flow.resume_reading()
         self.leave_to_parser(request.raw + self._let_go())
 
     def _enter(self) -> Request | None:

@@ -46,10 +46,6 @@ class Head(NamedTuple):
         """Whether the request asks for nothing but predictions, in JSON or as tensors."""
         return not (self.labels or self.timeout is not None or self.kind or self.answer)
 
-    def is_like(self, other: Head) -> bool:
-        """Whether requests with either may be answered together."""
-        return self.url == other.url and self.way is other.way and self.packs == other.packs
-
     @property
     def media_type(self) -> bytes:
         """Of the answer, as FastAPI writes it."""

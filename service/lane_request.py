@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from service.errors import UNFORESEEN, ServiceError, error_body, log_error
-from service.exchange import Exchange
+from service.exchange import CLIENT_LEFT, Exchange
 from service.inference import InferenceResponse
 from service.lane_heads import Head
 from service.logs import request_id
@@ -17,6 +19,9 @@ from service.protocols.predict import PROTOCOL
 from service.protocols.ways import Plan
 from service.tickets import Ticket
 
+_MOST_AT_ONCE = 64
+_MOST_BYTES = 2**20
+_LITTLE_BYTES = 2**12  # which are not worth adding up
 _log = logging.getLogger("uvicorn.error")  # where its own connections write that the application failed
 
 
@@ -99,6 +104,15 @@ class Request:
         counts = self.plan.counts if self.plan else observing.metrics.requests("", None, protocol)
         counts.failed(status)
 
+    def end_unanswered(self, observing: Observing, find_plan: Callable[[Request], Plan | None]) -> None:
+        """Counts and logs a request whose client has left."""
+        if self.has_arrived and self.plan is None:  # it has waited for the turn
+            with suppress(ServiceError):
+                self.plan = find_plan(self)
+        self.count(observing, CLIENT_LEFT)
+        if observing.has_line(CLIENT_LEFT):
+            self.log(observing, CLIENT_LEFT)
+
     def log(self, observing: Observing, status: int) -> None:
         """Writes its line in the access log."""
         seconds = perf_counter() - self.received if self.received else 0.0
@@ -115,3 +129,9 @@ class Request:
     def done(self, result: InferenceResponse | BaseException) -> None:
         """Called by the engine, once, unless the ticket has been cancelled."""
         self.connection.take_result(self, result)
+
+
+def has_room(lane: Collection[Request], head: Head) -> bool:
+    """Whether one client may have a request with this head in the lane beside others that are unanswered."""
+    is_little = head.length < _LITTLE_BYTES or sum([request.head.length for request in lane]) < _MOST_BYTES
+    return not lane or (len(lane) < _MOST_AT_ONCE and is_little)

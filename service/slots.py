@@ -11,7 +11,7 @@ from models.artifact import ArtifactError
 from models.store import ArtifactStore
 from service.drift import drift
 from service.metrics import Metrics
-from service.versions import LoadedModel, LoadRuntime, State, VersionStatus, load_version, without_folders
+from service.versions import LoadedModel, LoadRuntime, State, VersionStatus, load_version, printable, without_folders
 
 _log = logging.getLogger(__name__)
 
@@ -149,7 +149,8 @@ class Slot:
             self._load(version, fingerprint)
         except BaseException as error:  # a model's own code may raise anything while it loads, SystemExit too
             expected = isinstance(error, ValueError)
-            message = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
+            message = f"Loading failed with {type(error).__name__}; the log says more."
+            message = printable(str(error)) if expected else message
             how = "served on as it was" if version in self.loaded else "not served"
             _log.error("%s@%d is %s: %s", self._name, version, how, message, exc_info=not expected)
             self._metrics.refused(self._name, version)
@@ -210,6 +211,7 @@ class Slot:
             self._retire(loaded[version])
 
     def _retire(self, model: LoadedModel) -> None:
+        self._verified.pop(model.version, None)
         self._metrics.retired(self._name, model.version)
         model.retire()
 

@@ -9,34 +9,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from time import perf_counter
 
 from service.lane_request import Answer, Request
 from service.protocols.predict import Predictor
 from service.protocols.ways import Plan, Plans, Way
 
 _log = logging.getLogger(__name__)
-_MOST_BYTES = 2**18  # after which others have a turn
+_MOST_BYTES, _MOST_SECONDS = 2**18, 1e-3  # after which others have a turn
 
 
 class Turn:
     """Collects requests of all connections until the event loop has handed out what came in. Belongs to that loop."""
 
-    def __init__(self, predictor: Predictor, plans: Mapping[Way, Plans]) -> None:
+    def __init__(
+        self, predictor: Predictor, plans: Mapping[Way, Plans], *, clock: Callable[[], float] = perf_counter
+    ) -> None:
+        self._clock = clock
         self._predictor = predictor
         self._plans = plans
-        self._requests: list[Request] = []
+        self._groups: dict[tuple[object, ...], list[Request]] = {}  # those that are alike
 
     def add(self, request: Request) -> None:
         """Answers a request that has arrived whole, and asks for nothing special, at the end of the turn."""
-        if not self._requests:
+        if not self._groups:
             asyncio.get_running_loop().call_soon(self._end)
-        self._requests.append(request)
+        head = request.head
+        self._groups.setdefault((head.url, head.way, head.packs, request.common), []).append(request)
 
     def answer(self, request: Request) -> None:
         """As `add`, but before it returns: for the only client there is, whose next request waits for this answer."""
-        if self._requests:
-            self._requests.append(request)
+        if self._groups:
+            self.add(request)
         elif not self._answer([request]):
             request.connection.run(request)
 
@@ -52,21 +59,27 @@ class Turn:
         return self._plans[head.way].plan(head.target, request.common, packs=head.packs)
 
     def _end(self) -> None:
-        first, size = self._requests[0], 0
-        head = first.head
-        alike: list[Request] = []
-        later: list[Request] = []
-        for request in self._requests:
-            is_alike = request.head is head or request.head.is_like(head)
-            fits = is_alike and request.common == first.common and size < _MOST_BYTES
-            (alike if fits else later).append(request)
-            size += len(request.body) if fits else 0
-        self._requests = later
-        if later:
-            asyncio.get_running_loop().call_soon(self._end)
-        present = [request for request in alike if not request.has_left]
-        if present and not self._answer(present):
-            for request in present:
+        """Answers as many as a turn may take, at least one, and leaves the others to the next."""
+        groups, self._groups = self._groups, {}
+        size, began = 0, self._clock()
+        while groups and (not size or (size < _MOST_BYTES and self._clock() - began < _MOST_SECONDS)):
+            key = next(iter(groups))
+            requests = groups.pop(key)
+            number, bytes_ = _count_fitting(requests, _MOST_BYTES - size)
+            if number < len(requests):
+                groups[key] = requests[number:]  # behind the others
+            size += 1 + bytes_
+            self._answer_all([request for request in requests[:number] if not request.has_left])
+        if groups:
+            if not self._groups:
+                asyncio.get_running_loop().call_soon(self._end)
+            for key, requests in self._groups.items():  # which have come while those were answered
+                groups.setdefault(key, []).extend(requests)
+            self._groups = groups
+
+    def _answer_all(self, requests: list[Request]) -> None:
+        if requests and not self._answer(requests):
+            for request in requests:
                 request.connection.run(request)
 
     def _answer(self, requests: list[Request]) -> bool:
@@ -87,3 +100,14 @@ class Turn:
             plan.counts.succeeded((answers.ended - request.received, answers.decode_seconds, answers.encode_seconds))
             request.connection.take(request, Answer(200, answers.head, body, answers.media_type))
         return True
+
+
+def _count_fitting(requests: list[Request], most_bytes: int) -> tuple[int, int]:
+    """How many of the first a turn takes that has so many bytes left, the last of them in any case; their bytes."""
+    sizes = [len(request.body) for request in requests]
+    size = sum(sizes)
+    if size <= most_bytes:
+        return len(requests), size
+    ends = list(accumulate(sizes))
+    last = bisect_left(ends, most_bytes)
+    return last + 1, ends[last]

@@ -119,5 +119,10 @@ def load_version(artifact: Artifact, load_runtime: LoadRuntime) -> LoadedModel:
 
 
 def without_folders(message: str) -> str:
-    """The message as a client may see it: of each path only the last part, and bytes that are no text escaped."""
-    return _FOLDERS.sub("", message).encode(errors="backslashreplace").decode()
+    """The message as a client may see it: of each path only the last part."""
+    return _FOLDERS.sub("", message)
+
+
+def printable(message: str) -> str:
+    """The message with an escape for each byte of a file's name that is no text."""
+    return message.encode(errors="backslashreplace").decode()

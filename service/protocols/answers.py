@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from models.manifest import Signature, Tensors, TensorSpec
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, NotInJson
 from service.inference import InferenceResponse
 from service.metadata import ModelMetadata
 from service.protocols.tensors import dump, encode, not_in_json
@@ -23,11 +23,7 @@ LABELLED = (
 
 
 class AnswerEncoder:
-    """Writes the answers that one version gives. `headers` says who gave them, and `head` the same as lines of HTTP.
-
-    Attributes:
-        has_rows_of_numbers: Whether a prediction is a list of numbers, as `encode_each` needs it.
-    """
+    """Writes the answers that one version gives. `headers` says who gave them, and `head` the same as lines of HTTP."""
 
     def __init__(self, signature: Signature, model: str, version: int, runtime: str) -> None:
         self.signature = signature
@@ -35,7 +31,6 @@ class AnswerEncoder:
         self.head = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in self.headers.items())
         self._model = model
         only = signature.outputs[0] if len(signature.outputs) == 1 else None
-        self.has_rows_of_numbers = only is not None and only.dtype != "string" and len(only.shape) == 2
         self._only_numbers = only.name if only and only.dtype != "string" else None
         self._tail = b"," + dump({"model": model, "version": version})[1:]
 
@@ -66,10 +61,17 @@ class AnswerEncoder:
     def encode_each(self, outputs: Tensors, counts: list[int]) -> list[bytes] | None:
         """A body for each of several requests, whose rows follow each other, as `encode` gives for it alone.
 
-        None unless the answers are plain lists of numbers.
+        None where one of them holds NaN or Infinity.
         """
         values = outputs.get(self._only_numbers or "")
-        texts = None if values is None else row_texts(values, counts)
+        if values is None or values.ndim != 2 or not values.size:
+            ends = accumulate(counts, initial=0)
+            parts = [{name: each[start:end] for name, each in outputs.items()} for start, end in pairwise(ends)]
+            try:
+                return [self.encode(part, labels=False) for part in parts]
+            except NotInJson:
+                return None
+        texts = row_texts(values, counts)
         if texts is None:
             return None
         tail = b"]]" + self._tail

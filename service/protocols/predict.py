@@ -144,8 +144,6 @@ class PredictPlan:
 
     def answer_together(self, bodies: Bodies, received: float) -> Together | None:
         """Answers small bodies; see `service.protocols.together`."""
-        if not self.encoder.has_rows_of_numbers:
-            return None
         return answer_together(
             self._engine,
             self._model,

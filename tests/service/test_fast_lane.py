@@ -10,6 +10,9 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from models.store import ArtifactStore
+from service.connection import Connection
 from service.inference import InferenceResponse
 from service.lane_heads import Head
-from service.lane_request import Answer, Request
+from service.lane_request import Answer, Request, has_room
 from service.protocols.bodies import KINDS
 from service.protocols.predict import Target
 from service.turn import Turn
@@ -238,6 +242,41 @@ def test_head_that_comes_again_is_taken_as_it_was_the_first_time(
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("fast_lane", [True, False])
+def test_answers_do_not_pile_up_for_who_does_not_read(store: ArtifactStore, fast_lane: bool) -> None:
+    publish_fake(store, batch_safe=True)
+    requests = [post(b'{"instances":[[%d,1]]}' % number) for number in range(1000)]
+    with opened(store, fast_lane=fast_lane) as door, door.connect() as wire, door.connect() as other:
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        for _ in range(3):
+            wire.send(post(BODY)).answer()
+        (slow,) = [each for each in door.server.server_state.connections if each.client == wire.socket.getsockname()]
+        assert isinstance(slow, Connection)
+        slow.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        with door.held_up():
+            wire.send(*requests)
+        wait_until(lambda: slow.flow.write_paused)
+        for _ in range(100):  # turns of the event loop in which more could be written
+            other.send(LIVE).answer()
+        assert 0 < slow.transport.get_write_buffer_size() < 150_000 < sum(map(len, requests)) * 2
+        for number in range(1000):
+            assert b'"predictions":[[%d.0,2.0]]' % (2 * number) in wire.answer()
+        assert wire.send(post(BODY)).answer().startswith(b"HTTP/1.1 200")
+
+
+def test_long_bodies_of_one_client_are_answered_in_their_order(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    rows = b"[1,2]," * 100_000
+    asked = [post(b'{"instances":[%b[%d,2]]}' % (rows, number)) for number in range(6)]
+    answers = []
+    with both_ways(store, 1, max_queue_size=10**6, max_rows=10**6) as doors:
+        for door in doors:
+            with door.connect() as wire, ThreadPoolExecutor(1) as sender:
+                sender.submit(wire.send, *asked, post(BODY), LIVE)
+                answers.append([wire.answer() for _ in range(8)])
+    assert answers[0] == answers[1]
+
+
 def test_head_that_comes_again_is_not_parsed_again(doors: tuple[Door, Door], monkeypatch: pytest.MonkeyPatch) -> None:
     urls: list[bytes] = []
     parsed = HttpToolsProtocol.on_url
@@ -394,6 +433,17 @@ def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
     assert any("layerserve_codec_seconds_count" in line and line.endswith(" 2.0") for line in counts[0])
 
 
+@pytest.mark.parametrize("kind", ["scale", "scalars", "images", "half_plus_two"])
+def test_model_runs_once_for_a_request_whatever_the_form_of_its_answer(store: ArtifactStore, kind: str) -> None:
+    publish_fake(store, kind=kind, batch_safe=True)
+    body = {"scale": "[1,2]", "images": "[[[1],[2]]]"}.get(kind, "1")
+    request = post(b'{"instances":[%b]}' % body.encode())
+    with opened(store) as door, warm(door, request, 3) as wires:
+        for wire in wires * 2:
+            assert wire.send(request).answer().startswith(b"HTTP/1.1 200")
+        assert door.runtimes.loaded[0].batch_sizes == [1] * 6
+
+
 APART = [
     b'{"instances":[[1,2],[3,4]]}',
     b'{"instances":[[1]]}',
@@ -475,6 +525,29 @@ def test_long_body_is_left_to_the_application_where_it_would_hold_up_the_loop(
     assert (quick, found) == (slow, asked)
 
 
+def test_long_body_is_looked_at_anew_when_another_version_serves(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    request = post(b'{"instances":[%b]}' % (b"[1,2]," * 50_000)[:-1])
+    with opened(store, max_rows=10**6) as door, door.connect() as wire:
+        for _ in range(2):
+            assert wire.send(request).answer().startswith(b"HTTP/1.1 200")
+        assert door.asked == 0
+        publish_fake(store, kind="words", batch_safe=True)
+        wait_until(lambda: door.engine.metadata("demo").version == 2)
+        assert wire.send(request).answer().startswith(b"HTTP/1.1 400")
+        assert door.asked == 1
+
+
+def test_client_may_have_a_limited_number_of_requests_and_of_bytes_in_the_lane() -> None:
+    small, large = (Head(b"/predict", Target(), False, None, length, True) for length in (100, 2**20))
+    line = Line()
+    assert has_room([], large)
+    assert has_room([Request(line, small, b"")] * 63, small)
+    assert not has_room([Request(line, small, b"")] * 64, small)
+    assert has_room([Request(line, large, b"")], small)
+    assert not has_room([Request(line, large, b"")], large)
+
+
 class Line:
     """A connection that notes what it is told."""
 
@@ -515,13 +588,50 @@ def test_who_has_left_before_the_end_of_the_turn_does_not_reach_the_runtime(stor
     assert [len(line.told) for line in lines] == [1, 0, 1]
 
 
-def test_model_whose_predictions_are_no_lists_runs_once_for_each_request(store: ArtifactStore) -> None:
-    publish_fake(store, kind="scalars", batch_safe=True)
-    request = post(b'{"instances":[1.5,2]}')
-    with opened(store) as door, warm(door, request, 2) as wires:
-        for wire in wires:
-            wire.send(request).answer()
-        assert door.runtimes.loaded[0].batch_sizes == [2, 2]
+@pytest.mark.parametrize(("step", "turns"), [(0.0, 1), (1.0, 200)], ids=["in time", "one a turn"])
+def test_requests_of_many_kinds_take_turns(store: ArtifactStore, step: float, turns: int) -> None:
+    """None of them is looked at again for each that is answered before it."""
+    publish_fake(store, batch_safe=True)
+    lines = [Line() for _ in range(400)]
+    told: list[int] = []
+
+    async def ask(door: Door) -> None:
+        clock = partial(next, count(0.0, step))
+        turn = Turn(door.predictor, {}, clock=clock)
+        for number, line in enumerate(lines):
+            target = Target(f"stranger-{number % 200}")
+            request = Request(line, Head(b"/models/%d" % (number % 200), target, False, None, 9, True), b"id")
+            request.body = b"[1,2,3,4]"
+            turn.add(request)
+        for _ in range(turns):
+            told.append(sum(bool(line.told) for line in lines))
+            await asyncio.sleep(0)
+
+    with opened(store) as door:
+        door.in_loop(ask(door))
+    assert [line.told for line in lines] == [["run"]] * 400
+    assert told == list(range(0, 400, 400 // turns))
+
+
+def test_long_bodies_of_one_kind_take_turns_with_other_requests(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    lines = [Line() for _ in range(6)]
+    told = []
+
+    async def ask(door: Door) -> None:
+        turn = Turn(door.predictor, {}, clock=lambda: 0.0)
+        for line in lines:
+            target = Target("stranger" if line is lines[5] else "demo")
+            request = Request(line, Head(str(target.name).encode(), target, False, None, 10**5, True), b"id")
+            request.body = b"[" * 10**5
+            turn.add(request)
+        for _ in range(2):
+            await asyncio.sleep(0)
+            told.append([bool(line.told) for line in lines])
+
+    with opened(store) as door:
+        door.in_loop(ask(door))
+    assert told == [[True] * 3 + [False] * 3, [True] * 6]
 
 
 def test_rows_of_a_client_who_hangs_up_leave_the_queue(store: ArtifactStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from models.store import ArtifactStore
 from service.connection import Awaits, Connection
+from service.kept_lane import KeptLane
 from tests.service.doors import Door, Wire, both_ways, opened, warm
 from tests.service.fakes import FakeRuntime, publish_fake
 from tests.service.processes import post
@@ -138,6 +140,19 @@ def test_whatever_is_special_is_answered_by_the_application(doors: tuple[Door, D
     assert both(doors, request_) == 1
 
 
+def test_request_may_come_in_very_many_parts(doors: tuple[Door, Door]) -> None:
+    request = infer(np.ones((60, 2), np.float32))
+    with doors[0].connect() as wire:
+        wanted = [wire.send(request).answer() for _ in range(2)][1]
+        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wire.send(request[:-320])
+        for byte in request[-320:]:
+            with doors[0].held_up():
+                wire.send(bytes([byte]))
+        assert wire.answer() == wanted
+        assert wire.send(request).answer() == wanted
+
+
 @pytest.mark.parametrize("piece", [1, 7, 100, 290])
 def test_request_may_come_in_parts(doors: tuple[Door, Door], piece: int) -> None:
     request = infer(ROWS)
@@ -177,6 +192,26 @@ def test_what_comes_behind_is_answered_behind(doors: tuple[Door, Door], behind: 
                 wire.send(data)
             assert wire.answer() == wanted
             assert wire.answer().startswith(b"HTTP/1.1 200")
+
+
+def test_no_more_is_read_than_has_come_behind_a_request_that_waits(doors: tuple[Door, Door]) -> None:
+    lane, paused = doors[0], []
+    with lane.connect() as wire, lane.connect() as other:
+        for _ in range(2):
+            wanted = wire.send(infer(ROWS)).answer()
+        other.send(LIVE).answer()
+        lanes = [each for each in lane.server.server_state.connections if isinstance(each, KeptLane)]
+        (busy,) = [each for each in lanes if each.client == wire.socket.getsockname()]
+
+        async def arrive() -> None:
+            for piece in (infer(ROWS), infer(ROWS)[:9], infer(ROWS)[9:]):
+                busy.data_received(piece)
+                paused.append(busy.flow.read_paused)
+
+        lane.in_loop(arrive())
+        assert [wire.answer() for _ in range(2)] == [wanted] * 2
+        assert wire.send(infer(ROWS)).answer() == wanted
+    assert paused == [False, True, True]
 
 
 def test_head_of_a_pipelined_request_is_not_taken_for_that_of_another(doors: tuple[Door, Door]) -> None:

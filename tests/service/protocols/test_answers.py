@@ -50,5 +50,11 @@ def test_each_body_is_that_of_its_row_alone(dtype: str, data: st.DataObject) -> 
         (encoder("float32", 1, outputs=("y", "z")), {name: np.ones((2, 1), np.float32) for name in ("y", "z")}),
     ],
 )
-def test_other_answers_are_not_written_together(writer: AnswerEncoder, outputs: dict[str, Any]) -> None:
-    assert writer.encode_each(outputs, [1] * len(outputs["y"])) is None
+def test_answers_of_other_forms_are_written_one_by_one(writer: AnswerEncoder, outputs: dict[str, Any]) -> None:
+    rows = [{name: values[row : row + 1] for name, values in outputs.items()} for row in range(2)]
+    assert writer.encode_each(outputs, [1, 1]) == [writer.encode(row, labels=False) for row in rows]
+    assert writer.encode_each(outputs, [2]) == [writer.encode(outputs, labels=False)]
+
+
+def test_answers_of_another_form_with_nan_are_not_written_together() -> None:
+    assert encoder("float32").encode_each({"y": np.array([1, np.nan], np.float32)}, [1, 1]) is None
