@@ -21,7 +21,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.errors import error_body, render
 
 _log = logging.getLogger(__name__)
-_ALWAYS_ANSWERED = {"/health/live", "/health/ready", "/metrics"}
+_ALWAYS_ANSWERED = {
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/monitoring/prometheus/metrics",
+}
 _SURPLUS_SECONDS = 5.0
 _LINGER_SECONDS = 1.0
 

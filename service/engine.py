@@ -253,12 +253,12 @@ class Engine:
         while True:
             try:
                 await self._reconcile()
+                self._has_reconciled = True
             except OSError:
                 _log.exception("The artifacts folder cannot be read; what is loaded goes on serving.")
             except Exception:
                 _log.critical("The loader has stopped; restart the service.", exc_info=True)
                 return
-            self._has_reconciled = True
             self._has_looked.set()
             try:
                 async with asyncio.timeout(self._reload_interval):  # `wait_for` may swallow a cancellation

@@ -44,7 +44,8 @@ class GrpcServer:
         self._server = grpc.aio.server(options=options, interceptors=[calls])
         for register in doors.values():
             register(self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(_Health(engine, {"", *doors}), self._server)
+        self._health = _Health(engine, {"", *doors})
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection([*doors, health, reflection.SERVICE_NAME], self._server)
 
@@ -68,6 +69,7 @@ class GrpcServer:
 
     async def stop(self) -> None:
         """Takes no new calls, and returns once those in flight have ended or `drain_timeout` is over."""
+        self._health.is_ending = True
         await self._server.stop(self._settings.drain_timeout)
 
 
@@ -81,11 +83,16 @@ def _credentials(settings: Settings) -> Any:
 
 
 class _Health(health_pb2_grpc.HealthServicer):
-    """gRPC's own health protocol, for the server as a whole and for each of its services."""
+    """gRPC's own health protocol, for the server as a whole and for each of its services.
+
+    Attributes:
+        is_ending: Whether those who watch have been told all there is, and are not to be waited for.
+    """
 
     def __init__(self, engine: Engine, names: set[str]) -> None:
         self._engine = engine
         self._names = names
+        self.is_ending = False
 
     async def Check(self, request: Any, context: Any) -> Any:
         """Whether the service should get traffic."""
@@ -101,6 +108,8 @@ class _Health(health_pb2_grpc.HealthServicer):
             if answer != last:
                 yield answer
                 last = answer
+            if self.is_ending:
+                return
             await asyncio.sleep(_WATCH_SECONDS)
 
     def _answer(self, name: str) -> Any:

@@ -59,6 +59,7 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             http=partial(KeptLane if settings.fast_lane else Connection, limits=limits),  # type: ignore[arg-type] # it is only called
+            ws="none",  # else, where a library for it is installed, a connection could leave our limits
             access_log=False,  # `service.observer` writes a better one
             timeout_keep_alive=math.ceil(settings.keep_alive_timeout),
             ssl_certfile=settings.tls_certificate,

@@ -148,9 +148,7 @@ class Slot:
         try:
             self._load(version, fingerprint)
         except BaseException as error:  # a model's own code may raise anything while it loads, SystemExit too
-            expected = isinstance(error, ValueError)
-            message = f"Loading failed with {type(error).__name__}; the log says more."
-            message = printable(str(error)) if expected else message
+            expected, message = isinstance(error, ValueError | PermissionError), _described(error)
             how = "served on as it was" if version in self.loaded else "not served"
             _log.error("%s@%d is %s: %s", self._name, version, how, message, exc_info=not expected)
             self._metrics.refused(self._name, version)
@@ -219,6 +217,14 @@ class Slot:
         """What a label meant before, as it is loaded by now."""
         model = self.labelled.get(label)
         return self.loaded.get(model.version) if model else None
+
+
+def _described(error: BaseException) -> str:
+    if isinstance(error, ValueError):
+        return printable(str(error))
+    if isinstance(error, PermissionError):
+        return printable(f"`{Path(error.filename or '').name}` cannot be read: {error.strerror}.")
+    return f"Loading failed with {type(error).__name__}; the log says more."
 
 
 def _fingerprint(folder: Path) -> tuple[object, ...]:

@@ -17,10 +17,10 @@ import threading
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from service.server import reserve, scheme
+from service.server import bind_shared, reserve, scheme
 from service.settings import Settings
 from service.worker import OF_SUPERVISOR, Worker, leave
 
@@ -41,9 +41,18 @@ def supervise(command: Sequence[str], settings: Settings, *, first_delay: float 
         settings: Of the service.
         first_delay: Seconds before a worker that died soon is started again; they double each time.
     """
-    with reserve(settings) as holder, tempfile.TemporaryDirectory(prefix="layerserve-") as folder:
+    with (
+        reserve(settings) as holder,
+        hold_grpc_port(settings),
+        tempfile.TemporaryDirectory(prefix="layerserve-") as folder,
+    ):
         supervisor = Supervisor(command, settings, holder, Path(folder), first_delay)
         return asyncio.run(supervisor.run())
+
+
+def hold_grpc_port(settings: Settings) -> AbstractContextManager[object]:
+    """Keeps other services from the port for gRPC, on which workers listen only seconds after they were started."""
+    return bind_shared(settings, settings.grpc_port) if settings.grpc_port else nullcontext()
 
 
 class Supervisor:

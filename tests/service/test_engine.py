@@ -327,6 +327,19 @@ async def test_loader_that_died_makes_the_engine_unready_and_the_log_says_why(
         assert "RuntimeError: a bug of ours" in caplog.text
 
 
+async def test_no_model_is_called_unknown_while_the_folder_cannot_be_read(
+    store: ArtifactStore, runtimes: FakeRuntimes
+) -> None:
+    class Unreadable(ArtifactStore):
+        def names(self) -> list[str]:
+            raise PermissionError(13, "Permission denied")
+
+    async with running(engine_of(ModelRepository(Unreadable(store.root), runtimes.load))) as engine:
+        await engine.wait_for_first_look()
+        with pytest.raises(NotReady, match="is being loaded"):
+            engine.metadata("demo")
+
+
 async def test_store_that_cannot_be_read_is_tried_again(
     store: ArtifactStore, runtimes: FakeRuntimes, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -96,6 +96,17 @@ def test_stream_that_does_not_end_is_left_behind(start: Callable[..., ServerProc
 
 
 @slow
+def test_those_who_watch_the_health_do_not_hold_up_the_end(start: Callable[..., ServerProcess], grpc_port: int) -> None:
+    server = start("--drain-timeout", "600")
+    with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+        server.send(signal.SIGTERM)
+        assert [answer.status for answer in watched] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        assert server.exit_code() == 0
+
+
+@slow
 def test_health_says_no_while_the_service_drains(start: Callable[..., ServerProcess], grpc_port: int) -> None:
     server = start("--drain-delay", "600")
     with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:

@@ -110,14 +110,19 @@ def test_connection_beyond_the_limit_gets_503_but_health_and_metrics(server: Ser
             connection.send(post(BODY))
             assert connection.read_answer()[0] == 200
         one_more = stack.enter_context(server.connect())
-        one_more.send(
-            b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", post(BODY)
+        paths = (
+            b"/health/live",
+            b"/metrics",
+            b"/v2/health/live",
+            b"/v2/health/ready",
+            b"/monitoring/prometheus/metrics",
         )
-        answers = [one_more.read_answer() for _ in range(3)]
-        assert [answer[0] for answer in answers] == [200, 200, 503]
-        assert answers[2][1]["retry-after"] == "1"
+        one_more.send(*(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in paths), post(BODY))
+        answers = [one_more.read_answer() for _ in range(6)]
+        assert [answer[0] for answer in answers] == [200] * 5 + [503]
+        assert answers[5][1]["retry-after"] == "1"
         message = "There are more than 4 connections. Try again, or ask another instance."
-        assert json.loads(answers[2][2]) == {"error": message}
+        assert json.loads(answers[5][2]) == {"error": message}
         assert one_more.is_at_end()
         connections[0].send(post(BODY))
         assert connections[0].read_answer()[0] == 200

@@ -175,6 +175,10 @@ def test_golden_mismatch_is_refused_and_its_runtime_closed(
         (RuntimeError("secret detail"), "Loading failed with RuntimeError; the log says more."),
         (MemoryError(), "Loading failed with MemoryError; the log says more."),
         (SystemExit(1), "Loading failed with SystemExit; the log says more."),
+        (
+            PermissionError(13, "Permission denied", "/srv/model.onnx"),
+            "`model.onnx` cannot be read: Permission denied.",
+        ),
     ],
 )
 def test_runtime_that_does_not_load_is_refused(

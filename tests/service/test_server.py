@@ -217,6 +217,10 @@ def test_certificate_that_is_not_there_is_one_line_and_exit_1() -> None:
     assert (code, len(lines)) == (1, 1), lines
 
 
+def test_no_connection_becomes_a_websocket_whatever_is_installed() -> None:
+    assert Server(FastAPI(), Settings()).config.ws == "none"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_before_the_application_has_started_is_no_error(number: signal.Signals) -> None:
     server = Server(FastAPI(), Settings())

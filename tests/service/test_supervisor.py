@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from models.store import ArtifactStore
 from service import supervisor
-from service.server import bind_shared, listen, reserve
+from service.server import bind_shared, check_grpc_port, listen, reserve
 from service.settings import Settings
 from tests.service.fakes import publish_fake
 from tests.service.processes import ServerProcess, Servers, post_head
@@ -80,6 +80,13 @@ def test_reserved_port_is_shared_by_those_that_bind_it_so_and_by_nobody_else() -
 def test_reserved_port_sends_nobody_to_the_process_that_holds_it() -> None:
     with reserve(Settings(port=0)) as holder, pytest.raises(ConnectionRefusedError):
         socket.create_connection(holder.getsockname())
+
+
+def test_port_for_grpc_is_held_for_the_workers_and_for_nobody_else(grpc_port: int) -> None:
+    settings = Settings(grpc_port=grpc_port)
+    with supervisor.hold_grpc_port(settings), pytest.raises(OSError, match="Address already in use"):
+        check_grpc_port(settings)
+    check_grpc_port(settings)
 
 
 @slow
