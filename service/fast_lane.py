@@ -249,7 +249,7 @@ class FastLane(Collecting):
         while not self.transport.is_closing():
             while lane and lane[0].answer:
                 self._write(lane.popleft())
-            if not pipeline or self.flow.write_paused:
+            if not pipeline or self.flow.write_paused or self.transport.is_closing():
                 break
             following: Any = pipeline[-1][0]
             if type(following) is Request and has_room(lane, following.head):
