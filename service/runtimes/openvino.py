@@ -12,6 +12,9 @@ from service.runtimes.cores import available_cores
 from service.runtimes.pool import Pool
 from service.runtimes.text import readable
 
+# The library sets itself up at its first tensor, and hangs for good where two threads make that at once.
+openvino.Tensor(np.zeros(1, np.float32))
+
 
 class OpenVINORuntime:
     """A compiled model and a few requests, each lent to one call at a time."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +79,25 @@ def test_many_threads_may_call_at_once(versions: dict[str, Version], name: str, 
 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(differences, range(200))) == {()}
+
+
+@pytest.mark.parametrize("_attempt", range(4))
+def test_first_calls_may_come_at_once(versions: dict[str, Version], _attempt: int) -> None:
+    script = """if True:
+        import sys, threading
+        from pathlib import Path
+        from models.golden import read_golden
+        from models.store import ArtifactStore
+        from service.runtimes import load
+
+        folder = Path(sys.argv[1])
+        artifact = ArtifactStore(folder.parent.parent).open("numbers", 1)
+        runtime, inputs, ready = load("openvino", artifact), read_golden(artifact).inputs, threading.Barrier(8)
+        threads = [threading.Thread(target=lambda: (ready.wait(), runtime.run(inputs))) for _ in range(8)]
+        [thread.start() for thread in threads], [thread.join() for thread in threads]
+    """
+    # It hung in every second process.
+    subprocess.run([sys.executable, "-c", script, versions["numbers"].artifact.path], check=True, timeout=120)
 
 
 @each_run
