@@ -376,7 +376,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_tensors",
         "models.manifest",
     ),
-    "service.connection": ("service.errors",),
+    "service.connection": ("service.errors", "service.observer"),
     "service.turn": ("service.lane_request", "service.protocols.predict", "service.protocols.v2_together"),
     "service.lane_heads": ("service.errors", "service.protocols.bodies", "service.protocols.predict"),
     "service.lane_request": (

@@ -11,12 +11,23 @@ import pytest
 from models.store import ArtifactStore
 from tests.service.fakes import publish_fake
 from tests.service.processes import FAKE, ServerProcess, post
+from tests.service.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 BODY = b'{"instances":[[1,2]]}'
 TOO_LARGE = {"error": "The head of a request may have at most 2000 bytes. Send fewer headers."}
-FLAGS = ("--max-connections", "4", "--max-header-bytes", "2000", "--max-rows", "3", "--max-elements", "5")
+FLAGS = (
+    "--max-connections",
+    "4",
+    "--max-header-bytes",
+    "2000",
+    "--max-rows",
+    "3",
+    "--max-elements",
+    "5",
+    "--access-log",
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +132,7 @@ def test_connection_beyond_the_limit_gets_503_but_health_and_metrics(server: Ser
         answers = [one_more.read_answer() for _ in range(6)]
         assert [answer[0] for answer in answers] == [200] * 5 + [503]
         assert answers[5][1]["retry-after"] == "1"
+        wait_until(lambda: "status=503 ms=" in server.log and f"[{answers[5][1]['x-request-id']}]" in server.log)
         message = "There are more than 4 connections. Try again, or ask another instance."
         assert json.loads(answers[5][2]) == {"error": message}
         assert one_more.is_at_end()
