@@ -17,17 +17,7 @@ pytestmark = pytest.mark.slow
 
 BODY = b'{"instances":[[1,2]]}'
 TOO_LARGE = {"error": "The head of a request may have at most 2000 bytes. Send fewer headers."}
-FLAGS = (
-    "--max-connections",
-    "4",
-    "--max-header-bytes",
-    "2000",
-    "--max-rows",
-    "3",
-    "--max-elements",
-    "5",
-    "--access-log",
-)
+FLAGS = ("--max-connections", "4", "--max-header-bytes", "2000", "--max-rows", "3", "--max-elements", "5")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with low limits that all tests share."""
     store = ArtifactStore(tmp_path_factory.mktemp("limits"))
     publish_fake(store)
-    server = ServerProcess(FAKE, "--artifacts", str(store.root), *FLAGS)
+    server = ServerProcess(FAKE, "--artifacts", str(store.root), "--access-log", *FLAGS)
     try:
         server.wait_ready()
         server.client.close()  # it would count as a connection
