@@ -47,16 +47,12 @@ class ArtifactStore:
     def versions(self, name: str) -> list[int]:
         """The versions of a model, ascending. Folders without a manifest, such as half a copy, are none.
 
-        One that cannot be read is a version, for whoever opens it is told.
-
-        Raises:
-            OSError: the model's folder cannot be read.
+        One that cannot be read counts, so that whoever opens it is told.
         """
         folder = self._folder(name)
         if not folder.is_dir():
             return []
-        numbers = (_version_number(entry) for entry in folder.iterdir())
-        return sorted(n for n in numbers if n and _has_manifest(folder / str(n)))
+        return sorted(n for n in map(_version_number, folder.iterdir()) if n and _has_manifest(folder / str(n)))
 
     def open(self, name: str, version: int) -> Artifact:
         """The artifact of one version, its manifest checked.

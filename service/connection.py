@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import error_body, render
+from service.observer import Observer
 
 _log = logging.getLogger(__name__)
 _ALWAYS_ANSWERED = {
@@ -208,7 +209,10 @@ class Connection(HttpToolsProtocol):
             await self.config.loaded_app(scope, receive, send)
             return
         message = f"There are more than {self.limits.max_connections} connections. Try again, or ask another instance."
-        await render(503, message, {"connection": "close", "retry-after": "1"})(scope, receive, send)
+        answer: ASGIApp = render(503, message, {"connection": "close", "retry-after": "1"})
+        if observing := self.app_state.get("observing"):
+            answer = Observer(answer, observing)
+        await answer(scope, receive, send)
 
 
 class _Flow(FlowControl):

@@ -142,13 +142,11 @@ class Server(uvicorn.Server):
         connections = [connection for listener in listeners for connection in _take_all(listener)]
         accepted = [loop.connect_accepted_socket(make, connection, ssl=config.ssl) for connection in connections]
         greetings = asyncio.gather(*accepted, return_exceptions=True)  # over TLS, one may fail or never end
-        seconds = min(_LAST_SECONDS, self._drain_timeout)
-        end = time.monotonic() + seconds
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(_LAST_SECONDS, self._drain_timeout)):
                 await greetings
-        while self.server_state.connections and time.monotonic() < end:
-            await asyncio.sleep(0.01)
+                while self.server_state.connections:
+                    await asyncio.sleep(0.01)
 
     async def _wait_tasks_to_complete(self) -> None:
         """Overrides uvicorn's, whose own time limit does not tell whether anybody was left without an answer."""

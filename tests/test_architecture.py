@@ -399,7 +399,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.ways",
         "models.manifest",
     ),
-    "service.connection": ("service.errors",),
+    "service.connection": ("service.errors", "service.observer"),
     "service.turn": ("service.lane_request", "service.protocols.predict", "service.protocols.ways"),
     "service.lane_heads": (
         "service.errors",

@@ -11,6 +11,7 @@ import pytest
 from models.store import ArtifactStore
 from tests.service.fakes import publish_fake
 from tests.service.processes import FAKE, ServerProcess, post
+from tests.service.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with low limits that all tests share."""
     store = ArtifactStore(tmp_path_factory.mktemp("limits"))
     publish_fake(store)
-    server = ServerProcess(FAKE, "--artifacts", str(store.root), *FLAGS)
+    server = ServerProcess(FAKE, "--artifacts", str(store.root), "--access-log", *FLAGS)
     try:
         server.wait_ready()
         server.client.close()  # it would count as a connection
@@ -121,6 +122,7 @@ def test_connection_beyond_the_limit_gets_503_but_health_and_metrics(server: Ser
         answers = [one_more.read_answer() for _ in range(6)]
         assert [answer[0] for answer in answers] == [200] * 5 + [503]
         assert answers[5][1]["retry-after"] == "1"
+        wait_until(lambda: "status=503 ms=" in server.log and f"[{answers[5][1]['x-request-id']}]" in server.log)
         message = "There are more than 4 connections. Try again, or ask another instance."
         assert json.loads(answers[5][2]) == {"error": message}
         assert one_more.is_at_end()
