@@ -70,6 +70,8 @@ class FastLane(Collecting):
     def on_headers_complete(self) -> None:
         """Decides which way the request goes."""
         self.end_head()
+        if self.transport.is_closing() and self.cycle is not None:  # by the answer to one before it in this chunk
+            return
         request = self._enter()
         self._unknown_head = None  # what follows in this chunk has another
         if request is None:

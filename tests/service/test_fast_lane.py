@@ -409,14 +409,15 @@ def test_requests_behind_the_last_answer_are_counted_as_little_as_they_are_answe
     assert found[0][0].endswith(" 3.0")
 
 
+@pytest.mark.parametrize("last", [post(BODY), post(BODY, b"X-Request-Timeout-Ms: 0")], ids=["in a turn", "at once"])
 def test_application_is_not_asked_behind_the_last_answer(
-    store: ArtifactStore, caplog: pytest.LogCaptureFixture
+    store: ArtifactStore, caplog: pytest.LogCaptureFixture, last: bytes
 ) -> None:
     publish_fake(store, batch_safe=True)
     with opened(store) as door, warm(door, post(BODY), 2) as (wire, other):
         with door.held_up():
             door.server._close_after_answers()  # as when it ends
-            wire.send(post(BODY), LIVE, post(BODY))
+            wire.send(last, LIVE, post(BODY))
         assert b"connection: close" in wire.answer()
         assert wire.is_at_end()
         other.send(LIVE).answer()
