@@ -146,7 +146,7 @@ class Slot:
             return self._refuse(version, failure.reason)
         try:
             self._load(version)
-        except BaseException as error:  # a model's own code may raise anything while it loads, SystemExit too
+        except (Exception, SystemExit) as error:  # a model's own code may raise anything while it loads
             expected = isinstance(error, ValueError)
             message = str(error) if expected else f"Loading failed with {type(error).__name__}; the log says more."
             _log.error("%s@%d is not served: %s", self._name, version, message, exc_info=not expected)
