@@ -147,7 +147,7 @@ class Slot:
             return self._refuse(version, failure.reason)
         try:
             self._load(version, fingerprint)
-        except BaseException as error:  # a model's own code may raise anything while it loads, SystemExit too
+        except (Exception, SystemExit) as error:  # a model's own code may raise anything while it loads
             expected, message = isinstance(error, ValueError | PermissionError), _described(error)
             how = "served on as it was" if version in self.loaded else "not served"
             _log.error("%s@%d is %s: %s", self._name, version, how, message, exc_info=not expected)

@@ -41,6 +41,7 @@ def load(artifact: Artifact, options: LoadOptions) -> OnnxRuntime:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
+    settings.log_severity_level = 4  # it raises what it would write to stderr, in its own form
     settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     # A thread that spins for work takes the core that the event loop needs.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -117,7 +117,7 @@ def _tried(load: Load, name: str, artifact: Artifact, golden: Golden) -> _Candid
         return _try(load, name, artifact, golden)
     except DifferentAnswersError as error:
         return Trial(name, agrees=False, max_abs_error=error.comparison.max_abs_error, reason=str(error))
-    except BaseException as error:  # each library raises its own kinds; the other runtimes may still do
+    except (Exception, SystemExit) as error:  # each library raises its own kinds; the other runtimes may still do
         is_plain = isinstance(error, ValueError)
         _log.warning("%s cannot run %s: %s", name, artifact.manifest.name, error, exc_info=not is_plain)
         message = " ".join(str(error).split())[:500]

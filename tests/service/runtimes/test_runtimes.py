@@ -171,3 +171,13 @@ def test_damaged_file_is_refused_before_any_runtime_reads_it(versions: dict[str,
     repository = ModelRepository(store, lambda artifact, golden: choose(artifact, golden, "onnx", ()))
     repository.reconcile()
     assert "`model.onnx` is damaged" in repository.problem("numbers")
+
+
+def test_onnx_runtime_writes_nothing_past_the_log(
+    versions: dict[str, Version], capfd: pytest.CaptureFixture[str]
+) -> None:
+    version = versions["numbers"]
+    loaded = load("onnx", version.artifact)
+    with pytest.raises(Exception, match="Reshape node"):
+        loaded.run(version.golden.inputs | {"series": np.ones((3, 0, 2), np.float32)})
+    assert "Reshape node" not in capfd.readouterr().err
