@@ -12,8 +12,9 @@ from fastapi import FastAPI
 
 from service import logs, supervisor
 from service.memory import overlook_what_is_loaded
-from service.server import Server, bind_shared, check_grpc_port, check_tls, listen, scheme
+from service.server import Server, bind_shared, check_grpc_port, listen
 from service.settings import Settings
+from service.tls import check_tls, scheme
 from service.worker import Worker
 
 _log = logging.getLogger(__name__)

@@ -29,6 +29,7 @@ from service.connection import CLOSE, Awaits, Connection, ConnectionLimits
 from service.engine import Engine
 from service.kept_lane import KeptLane
 from service.settings import Settings
+from service.tls import check_tls
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 2048
@@ -192,21 +193,6 @@ class Server(uvicorn.Server):
         """The application's engine; None until it has started, when a signal may already come."""
         engine: Engine | None = getattr(self._app.state, "engine", None)
         return engine
-
-
-def check_tls(settings: Settings) -> None:
-    """Refuses a key without its certificate.
-
-    Raises:
-        ValueError: there is one.
-    """
-    if settings.tls_key and not settings.tls_certificate:
-        raise ValueError("`tls_key` needs its certificate. Received: none. Name it with --tls-certificate.")
-
-
-def scheme(settings: Settings) -> str:
-    """`https` where there is a certificate."""
-    return "https" if settings.tls_certificate else "http"
 
 
 def _end_now(code: int, reason: str) -> NoReturn:

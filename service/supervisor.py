@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from service.server import bind_shared, reserve, scheme
+from service.server import bind_shared, reserve
 from service.settings import Settings
+from service.tls import scheme
 from service.worker import OF_SUPERVISOR, Worker, leave
 
 _log = logging.getLogger(__name__)

@@ -61,13 +61,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service.metrics_page": ("service.engine", "service.errors", "service.exposition", "service.families"),
     "service.observer": ("service.exchange", "service.logs", "service.metrics"),
     "service.worker": ("service.families",),
-    "service.supervisor": ("service.server", "service.settings", "service.worker"),
+    "service.tls": ("service.settings",),
+    "service.supervisor": ("service.server", "service.settings", "service.tls", "service.worker"),
     "service.launch": (
         "service.logs",
         "service.memory",
         "service.server",
         "service.settings",
         "service.supervisor",
+        "service.tls",
         "service.worker",
     ),
     "service.inference": ("service.errors", "service.limits", "models.manifest"),
@@ -451,7 +453,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.v2_body",
         "service.protocols.v2_texts",
     ),
-    "service.server": ("service.connection", "service.engine", "service.kept_lane", "service.settings"),
+    "service.server": (
+        "service.connection",
+        "service.engine",
+        "service.kept_lane",
+        "service.settings",
+        "service.tls",
+    ),
     "service": ("service", "models.store", "models.command_line", *VERSIONS_ON_DISK),
 }
 """The longest prefix of a module's name says which of ours it may import."""

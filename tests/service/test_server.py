@@ -206,15 +206,12 @@ def test_host_that_is_none_is_named() -> None:
         listen(Settings(host="no.such.host.invalid", port=0))
 
 
-def test_tls_key_without_its_certificate_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^`tls_key` needs its certificate"):
-        Server(FastAPI(), Settings(tls_key=Path("key.pem")))
-
-
 @slow
-def test_certificate_that_is_not_there_is_one_line_and_exit_1() -> None:
-    code, lines = run_to_end("--port", "0", "--tls-certificate", "/nowhere/chain.pem", "--log-level", "error")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_certificate_that_is_not_there_is_one_line_and_exit_1(workers: str) -> None:
+    code, lines = run_to_end("--port", "0", "--workers", workers, "--tls-certificate", "/nowhere/chain.pem")
     assert (code, len(lines)) == (1, 1), lines
+    assert "Received: /nowhere/chain.pem and no key: No such file or directory." in lines[0]
 
 
 def test_no_connection_becomes_a_websocket_whatever_is_installed() -> None:
