@@ -380,6 +380,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "service.turn": ("service.lane_request", "service.protocols.predict", "service.protocols.v2_together"),
     "service.lane_heads": ("service.errors", "service.protocols.bodies", "service.protocols.predict"),
     "service.lane_request": (
+        "models.manifest",
         "service.lane_heads",
         "service.protocols.together",
         "service.errors",
