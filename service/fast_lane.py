@@ -13,6 +13,7 @@ that follows a request of the application's waits in uvicorn's own `pipeline`, a
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -21,10 +22,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.collecting import HEADS, Collecting
 from service.connection import CLOSE, Awaits
-from service.inference import InferenceResponse, row_count
+from service.inference import InferenceResponse
 from service.lane_heads import ID, Head, read_head
 from service.lane_request import Answer, Request, has_room
-from service.protocols.answers import answer_tensors
 from service.protocols.predict import Predictor, PredictPlan, timeout_seconds
 from service.turn import Turn
 
@@ -124,17 +124,12 @@ class FastLane(Collecting):
                 raise result
             plan = request.plan
             assert isinstance(plan, PredictPlan)  # noqa: S101 - what has been queued has been decoded
-            encoder = plan.encoder_for(result)
             began = perf_counter()
-            head = request.head
-            if head.answer:
-                body = head.answer.encode(answer_tensors(result, labels=head.labels))
-            else:
-                body = encoder.encode(result.outputs, labels=head.labels)
+            head, body = plan.encode(result, request.head.answer, labels=request.head.labels)
             ended = perf_counter()
             counts = plan.counts if result.version == plan.version else plan.counts_for(result)
             counts.succeeded((ended - request.received, request.decoded - request.received, ended - began))
-            request.answer = Answer(200, encoder.head, body, head.media_type)
+            request.answer = Answer(200, head, body, request.head.media_type)
         except Exception as error:
             request.answer = request.failure(self._observing, error)
         self._advance()
@@ -238,10 +233,12 @@ class FastLane(Collecting):
             plan = request.plan = predictor.plan(target)
             plan.check_answer(answer, labels=labels)
             body = bytes(request.body)
-            inputs = plan.decode_kind(kind, self.limits.max_body_bytes, body) if kind else plan.decode(body)
-            request.decoded = perf_counter()
-            request.body, request.rows = b"", row_count(inputs)
-            request.ticket = plan.submit(inputs, target, seconds, request.done)
+            decode = partial(plan.decode_kind, kind, self.limits.max_body_bytes) if kind else plan.decode
+            if kind or plan.is_quick(body):
+                request.submit(decode(body), seconds)
+            else:  # in a thread, so that others are answered meanwhile
+                decoding = self.loop.run_in_executor(None, decode, body)
+                decoding.add_done_callback(partial(request.submit_decoded, self._observing, seconds))
         except Exception as error:
             request.answer = request.failure(self._observing, error)
 

@@ -9,13 +9,14 @@ from contextlib import suppress
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
+from models.manifest import Tensors
 from service.errors import UNFORESEEN, ServiceError, error_body, log_error
 from service.exchange import CLIENT_LEFT, Exchange
-from service.inference import InferenceResponse
+from service.inference import InferenceResponse, row_count
 from service.lane_heads import Head
 from service.logs import request_id
 from service.observer import Observing
-from service.protocols.predict import PROTOCOL
+from service.protocols.predict import PROTOCOL, PredictPlan
 from service.protocols.ways import Plan
 from service.tickets import Ticket
 
@@ -79,6 +80,24 @@ class Request:
     def path(self) -> str:
         """As the log has it."""
         return self.head.url.partition(b"?")[0].decode()
+
+    def submit(self, inputs: Tensors, timeout: float | None) -> None:
+        """Queues the rows; see `PredictPlan.submit`."""
+        plan = self.plan
+        assert isinstance(plan, PredictPlan)  # noqa: S101 - which has decoded them
+        self.decoded = perf_counter()
+        self.body, self.rows = b"", row_count(inputs)
+        self.ticket = plan.submit(inputs, self.head.target, timeout, self.done)
+
+    def submit_decoded(self, observing: Observing, timeout: float | None, decoding: asyncio.Future[Tensors]) -> None:
+        """Does so with what a thread has decoded, unless the client has left meanwhile."""
+        try:
+            inputs = decoding.result()
+            if not self.has_left:
+                self.submit(inputs, timeout)
+        except Exception as error:
+            if not self.has_left:
+                self.connection.take(self, self.failure(observing, error))
 
     def leave(self) -> None:
         """The client is gone: nobody is to answer."""

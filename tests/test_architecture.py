@@ -410,6 +410,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.ways",
     ),
     "service.lane_request": (
+        "models.manifest",
         "service.lane_heads",
         "service.errors",
         "service.exchange",

@@ -126,8 +126,8 @@ async def _predict(
     exchange.model, exchange.version = plan.name, plan.version
     plan.check_answer(answer_kind, labels=labels)
     decode = partial(plan.decode_kind, kind, limit) if kind else plan.decode
-    most_bytes = LARGE_BODY_BYTES if kind else plan.most_bytes
-    inputs = decode(body) if len(body) <= most_bytes else await asyncio.to_thread(decode, body)
+    is_quick = len(body) <= LARGE_BODY_BYTES if kind else plan.is_quick(body)
+    inputs = decode(body) if is_quick else await asyncio.to_thread(decode, body)
     exchange.decode = perf_counter() - exchange.received
     exchange.rows = row_count(inputs)
     with ends_with_caller(request):

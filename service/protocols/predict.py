@@ -13,7 +13,7 @@ from service.errors import InvalidRequest, NotFound, ServiceError
 from service.inference import InferenceRequest, InferenceResponse
 from service.metadata import ModelMetadata
 from service.metrics import Metrics, RequestMetrics
-from service.protocols.answers import LABELLED, AnswerEncoder, check_labels, example_request
+from service.protocols.answers import LABELLED, AnswerEncoder, answer_tensors, check_labels, example_request
 from service.protocols.bodies import BodyKind
 from service.protocols.json_rows import LONGEST_EXAMPLE, RowsDecoder
 from service.protocols.tensors import describe, dump
@@ -74,6 +74,10 @@ class PredictPlan:
     def most_bytes(self) -> int:
         """Of a body in JSON that may be decoded on the event loop."""
         return self._decoder.most_bytes
+
+    def is_quick(self, body: bytes) -> bool:
+        """Whether `decode` may be called on the event loop with a body."""
+        return self._decoder.is_quick(body)
 
     def check_labels(self) -> None:
         """Refuses a request for labels of a model that has none.
@@ -163,6 +167,13 @@ class PredictPlan:
         if response.version == self.version and response.signature is self._signature:
             return self.encoder
         return AnswerEncoder.of(response)
+
+    def encode(self, response: InferenceResponse, kind: BodyKind | None, *, labels: bool) -> tuple[bytes, bytes]:
+        """The lines of HTTP that say who answered, and the body; see `AnswerEncoder`. None is JSON."""
+        encoder = self.encoder_for(response)
+        if kind:
+            return encoder.head, kind.encode(answer_tensors(response, labels=labels))
+        return encoder.head, encoder.encode(response.outputs, labels=labels)
 
     def counts_for(self, response: InferenceResponse) -> RequestMetrics:
         """Where requests to the version that answered are counted, if that is not this plan's."""

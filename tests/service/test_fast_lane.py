@@ -9,6 +9,7 @@ import logging
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,6 +27,7 @@ from service.inference import InferenceResponse
 from service.lane_heads import Head
 from service.lane_request import Answer, Request, has_room
 from service.protocols.bodies import KINDS
+from service.protocols.json_rows import RowsDecoder
 from service.protocols.predict import Target
 from service.turn import Turn
 from tests.service.doors import Door, both_ways, opened, warm
@@ -262,6 +264,53 @@ def test_answers_do_not_pile_up_for_who_does_not_read(store: ArtifactStore, fast
         for number in range(1000):
             assert b'"predictions":[[%d.0,2.0]]' % (2 * number) in wire.answer()
         assert wire.send(post(BODY)).answer().startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("last", [b"[1,2]", b"[1]", b"[null,2]", b"}"])
+@pytest.mark.parametrize("headers", [(), (b"X-Request-Timeout-Ms: 60000",)], ids=["plain", "timeout"])
+def test_body_of_very_many_lists_is_decoded_in_a_thread(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, last: bytes, headers: tuple[bytes, ...]
+) -> None:
+    publish_fake(store, batch_safe=True)
+    threads = []
+    decode = RowsDecoder.decode
+    monkeypatch.setattr(
+        RowsDecoder, "decode", lambda self, body: [threads.append(threading.current_thread()), decode(self, body)][1]
+    )
+    request = post(b'{"instances":[%b%b]}' % (b"[1,2]," * 10_000, last), *headers)
+    with both_ways(store, 1) as doors:
+        quick, slow, asked = both(doors, request)
+        loops = {door.thread for door in doors}
+    assert (quick, asked) == (slow, 0)
+    assert len(threads) == 3  # `both` asks the lane twice
+    assert loops.isdisjoint(threads)
+
+
+def test_who_leaves_while_a_thread_decodes_does_not_reach_the_runtime(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_fake(store, batch_safe=True)
+    has_begun, may_go_on = threading.Event(), threading.Event()
+    decode = RowsDecoder.decode
+
+    def hold(self: RowsDecoder, body: bytes) -> Any:
+        has_begun.set()
+        assert may_go_on.wait(30)
+        return decode(self, body)
+
+    monkeypatch.setattr(RowsDecoder, "decode", hold)
+    with opened(store) as door, door.connect() as other:
+        door.runtimes.loaded[0].batch_sizes.clear()
+        with door.connect() as wire:
+            wire.send(post(b'{"instances":[%b[1,2]]}' % (b"[1,2]," * 10_000)))
+            assert has_begun.wait(30)
+        wait_until(lambda: len(door.server.server_state.connections) == 1)
+        may_go_on.set()
+        monkeypatch.undo()
+        assert other.send(post(BODY)).answer().startswith(b"HTTP/1.1 200")
+        assert door.runtimes.loaded[0].batch_sizes == [1]
+        assert any('status="499"' in line for line in counted(door))
+    assert "never retrieved" not in caplog.text
 
 
 def test_long_bodies_of_one_client_are_answered_in_their_order(store: ArtifactStore) -> None:
