@@ -38,11 +38,8 @@ class ArtifactStore:
 
     def names(self) -> list[str]:
         """The models that have at least one version, and those whose folder cannot be read."""
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            entry.name for entry in self.root.iterdir() if _is_name(entry.name) and self._is_model(entry.name)
-        )
+        entries = self.root.iterdir() if self.root.is_dir() else ()
+        return sorted(entry.name for entry in entries if _is_name(entry.name) and self._is_model(entry.name))
 
     def versions(self, name: str) -> list[int]:
         """The versions of a model, ascending. Folders without a manifest, such as half a copy, are none.
@@ -50,9 +47,8 @@ class ArtifactStore:
         One that cannot be read counts, so that whoever opens it is told.
         """
         folder = self._folder(name)
-        if not folder.is_dir():
-            return []
-        return sorted(n for n in map(_version_number, folder.iterdir()) if n and _has_manifest(folder / str(n)))
+        entries = folder.iterdir() if folder.is_dir() else ()
+        return sorted(n for n in map(_version_number, entries) if n and _has_manifest(folder / str(n)))
 
     def open(self, name: str, version: int) -> Artifact:
         """The artifact of one version, its manifest checked.
@@ -163,6 +159,7 @@ class ArtifactStore:
 
         Raises:
             ArtifactError: there is no such model, or its pin or labels cannot be read.
+            OSError: a version cannot be read.
         """
         if keep < 1:
             raise ArtifactError(f"One version at least must be kept. Received: {keep}")
@@ -171,6 +168,8 @@ class ArtifactStore:
         folder = self._folder(name)
         with locked(folder):
             versions = self.versions(name)
+            for version in versions:
+                (folder / str(version) / MANIFEST).stat()  # one that cannot be read is none to keep instead of another
             named = {self.desired(name), *self.labels(name).values()}
             removed = [version for version in versions[:-keep] if version not in named]
             graves = [folder / f"{_STAGING_PREFIX}{secrets.token_hex(8)}" for _ in removed]

@@ -62,6 +62,14 @@ def test_what_cannot_be_read_hides_nothing_else(store: ArtifactStore, publish_fa
         store.open("toy", 7)
 
 
+def test_nothing_is_pruned_beside_a_version_that_cannot_be_read(store: ArtifactStore, publish_fake: Publish) -> None:
+    publish_fake(store, "toy")
+    (store.root / "toy" / "7").symlink_to("x" * 300)
+    with pytest.raises(OSError, match="File name too long"):
+        store.prune("toy", 1)
+    assert store.versions("toy") == [1, 7]
+
+
 def test_versions_sort_as_numbers(store: ArtifactStore, publish_fake: Publish) -> None:
     for _ in range(11):
         publish_fake(store)
