@@ -397,6 +397,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "service.protocols.predict",
         "service.protocols.tensors",
         "service.protocols.tfs_decode",
+        "service.protocols.tfs_encode",
         "service.protocols.together",
         "service.protocols.ways",
         "models.manifest",

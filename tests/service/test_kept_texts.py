@@ -142,6 +142,8 @@ TFS_ALIKE = {
     "exact": predict([[2**23, 0.1]]),
     "double": predict([[2**52, 0.1]], "echo-float64"),
     "compression": predict([[0.1, 2]] * 100, "demo", PACKS),
+    "NaN in the answer": predict([[404, 1], [1, 2]], "broken"),
+    "infinity in the answer": predict([[405, 1]], "broken"),
 }
 TFS_APART = {
     "columns": predict('{"inputs":[[1,2]]}'),
@@ -160,7 +162,6 @@ TFS_APART = {
     "scalars": predict([1, 2], "scalars"),
     "any length": predict([[[[1], [2]]]], "images"),
     "NaN": predict('{"instances":[[1,NaN]]}'),
-    "NaN in the answer": predict([[404, 1]], "broken"),
     "wrong width": predict([[1]]),
     "uneven": predict([[1, 2], [3]]),
     "no rows": predict([]),
@@ -243,12 +244,13 @@ def test_clients_that_differ_in_what_may_be_compressed_are_not_answered_together
         assert b"content-encoding: gzip" in two.answer()
 
 
-def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
-    publish_fake(store, batch_safe=True)
+@pytest.mark.parametrize("row", [[1, 2], [404, 2]], ids=["numbers", "NaN in the answer"])
+def test_requests_are_counted_the_same_either_way(store: ArtifactStore, row: list[int]) -> None:
+    publish_fake(store, kind="broken", batch_safe=True)
     pages = []
     for fast_lane in (True, False):
         with opened(store, fast_lane=fast_lane) as door, door.connect() as wire:
-            for request in (infer([1, 2], 1, 2), predict([[1, 2]])):
+            for request in (infer(row, 1, 2), predict([row])):
                 for _ in range(4):
                     wire.send(request).answer()
             page = wire.send(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").answer().decode()
@@ -257,6 +259,7 @@ def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
         counts = [line for line in page.splitlines() if line.startswith("layerserve_requests_total{")]
         pages.append((counts, found["inference_count"], found["inference_stats"]["success"]["count"]))
     assert pages[0] == pages[1]
+    assert pages[0][1] == 8
     assert [line.rpartition(" ")[2] for line in pages[0][0]] == ["4.0", "4.0"]
 
 
