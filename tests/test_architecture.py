@@ -159,7 +159,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "models.manifest",
     ),
     "service.protocols.tensor_schema": ("service.inference", "models.manifest"),
-    "service.protocols.together": ("service.engine", "models.manifest"),
+    "service.protocols.together": ("service.engine", "service.errors", "models.manifest"),
     "service.protocols.schema": (
         "service.metadata",
         "service.protocols.answers",
@@ -391,6 +391,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         ),
     ),
     "service.protocols.tfs_together": (
+        "service.errors",
         "service.metadata",
         "service.protocols.answers",
         "service.protocols.json_rows",
@@ -403,7 +404,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "models.manifest",
     ),
     "service.connection": ("service.errors", "service.observer"),
-    "service.turn": ("service.lane_request", "service.protocols.predict", "service.protocols.ways"),
+    "service.turn": ("service.errors", "service.lane_request", "service.protocols.predict", "service.protocols.ways"),
     "service.lane_heads": (
         "service.errors",
         "service.protocols.bodies",

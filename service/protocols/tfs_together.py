@@ -10,6 +10,7 @@ import re
 from itertools import accumulate, pairwise
 
 from models.manifest import Signature, Tensors
+from service.errors import NotInJson
 from service.metadata import ModelMetadata
 from service.protocols.answers import row_texts
 from service.protocols.json_rows import RowsDecoder
@@ -84,7 +85,7 @@ class TfsPlan:
         # From there on, an integer might not be exact.
         return found if surely_within(values.reshape(-1), self._largest - 1) else None
 
-    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]]:
+    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes | NotInJson]]:
         values = outputs[self._output]
         texts = row_texts(values, counts)
         if texts is None:  # NaN and infinities, whose tokens are not orjson's; to run again would count it twice
