@@ -199,6 +199,21 @@ def test_head_is_known_whatever_the_length_of_the_body_is(doors: tuple[Door, Doo
             assert doors[0].asked == asked
 
 
+def test_head_that_is_too_long_by_the_length_of_its_body_is_refused_either_way(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    short, long = [predict("%s%s" % ('{"instances":[[1,2]]}', " " * spaces)) for spaces in (0, 1000)]
+    head = short.partition(b"\r\n\r\n")[0]
+    padding = 1024 - len(head) + len(b"POST  HTTP/1.1") - len(b"X-P: \r\n")  # as `Connection.end_head` measures it
+    padded = [each.replace(b"Host: test", b"Host: test\r\nX-P: %b" % (b"x" * padding)) for each in (short, long)]
+    with both_ways(store, 1, max_header_bytes=1024) as doors:
+        answers = []
+        for door in doors:
+            with door.connect() as wire:
+                answers.append([wire.send(request).answer() for request in (padded[0], padded[0], padded[1])])
+    assert answers[0] == answers[1]
+    assert [answer[9:12] for answer in answers[0]] == [b"200", b"200", b"431"]
+
+
 def test_numbers_at_random_get_the_same_bytes_either_way(doors: tuple[Door, Door]) -> None:
     chance = random.Random(5)
     pieces = ["1", "-0.0", "2.5e3", "7", "[", "]", ",", " ", "[[", "]]", "],[", '"a"', "null", "-", "}", '"data":[1]']
