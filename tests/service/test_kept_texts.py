@@ -201,7 +201,7 @@ def test_head_is_known_whatever_the_length_of_the_body_is(doors: tuple[Door, Doo
 
 def test_head_that_is_too_long_by_the_length_of_its_body_is_refused_either_way(store: ArtifactStore) -> None:
     publish_fake(store, batch_safe=True)
-    short, long = [predict("%s%s" % ('{"instances":[[1,2]]}', " " * spaces)) for spaces in (0, 1000)]
+    short, long = [predict('{"instances":[[1,2]]}' + " " * spaces) for spaces in (0, 1000)]
     head = short.partition(b"\r\n\r\n")[0]
     padding = 1024 - len(head) + len(b"POST  HTTP/1.1") - len(b"X-P: \r\n")  # as `Connection.end_head` measures it
     padded = [each.replace(b"Host: test", b"Host: test\r\nX-P: %b" % (b"x" * padding)) for each in (short, long)]
