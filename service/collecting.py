@@ -47,7 +47,9 @@ class Collecting(Connection):
         if self.awaits is not Awaits.REST_OF_REQUEST:
             end = data.find(b"\r\n\r\n") + 4
             text = data[:end]
-            head = HEADS.get(text) or HEADS.find(text, self._longest_body)
+            head = HEADS.get(text)
+            if head is None and len(text) <= self.limits.max_header_bytes:
+                head = HEADS.find(text, self._longest_body)
             if head is None:
                 self._unknown_head = text
             else:

@@ -117,6 +117,10 @@ class FastLane(Collecting):
         request.answer = answer
         self._advance()
 
+    def refuse(self, request: Request, error: Exception) -> None:
+        """Writes what is wrong, as `take` does."""
+        self.take(request, request.failure(self._observing, error))
+
     def take_result(self, request: Request, result: InferenceResponse | BaseException) -> None:
         """Encodes the engine's answer, and writes it as `take` does."""
         try:

@@ -38,6 +38,9 @@ class Lane(Protocol):
     def take(self, request: Request, answer: Answer) -> None:
         """Is told of what is to be written."""
 
+    def refuse(self, request: Request, error: Exception) -> None:
+        """Is told of what is wrong."""
+
 
 class Answer(NamedTuple):
     """What is written: `head` is the lines that the answer has beside those of every answer."""

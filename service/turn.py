@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from itertools import accumulate
 from time import perf_counter
 
+from service.errors import NotInJson
 from service.lane_request import Answer, Request
 from service.protocols.predict import Predictor
 from service.protocols.ways import Plan, Plans, Way
@@ -97,6 +98,9 @@ class Turn:
             if request.has_left:  # since the answer to one before it was the last of their connection
                 continue
             request.plan, request.rows = plan, rows
+            if isinstance(body, NotInJson):
+                request.connection.refuse(request, body)
+                continue
             plan.counts.succeeded((answers.ended - request.received, answers.decode_seconds, answers.encode_seconds))
             request.connection.take(request, Answer(200, answers.head, body, answers.media_type))
         return True

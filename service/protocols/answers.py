@@ -58,24 +58,22 @@ class AnswerEncoder:
             _check_finite(outputs)
         return b"".join((b'{"predictions":', rows, self._tail))
 
-    def encode_each(self, outputs: Tensors, counts: list[int]) -> list[bytes] | None:
-        """A body for each of several requests, whose rows follow each other, as `encode` gives for it alone.
-
-        None where one of them holds NaN or Infinity.
-        """
+    def encode_each(self, outputs: Tensors, counts: list[int]) -> list[bytes | NotInJson]:
+        """For each of several requests, whose rows follow each other, what `encode` gives or raises for it alone."""
         values = outputs.get(self._only_numbers or "")
-        if values is None or values.ndim != 2 or not values.size:
+        texts = None if values is None else row_texts(values, counts)
+        if texts is None:
             ends = accumulate(counts, initial=0)
             parts = [{name: each[start:end] for name, each in outputs.items()} for start, end in pairwise(ends)]
-            try:
-                return [self.encode(part, labels=False) for part in parts]
-            except NotInJson:
-                return None
-        texts = row_texts(values, counts)
-        if texts is None:
-            return None
+            return [self._encode_or_error(part) for part in parts]
         tail = b"]]" + self._tail
         return [b'{"predictions":[[' + text + tail for text in texts]
+
+    def _encode_or_error(self, outputs: Tensors) -> bytes | NotInJson:
+        try:
+            return self.encode(outputs, labels=False)
+        except NotInJson as error:
+            return error
 
 
 def row_texts(values: np.ndarray, counts: list[int]) -> list[bytes] | None:

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from models.manifest import Tensors
 from service.engine import Done, Engine
-from service.errors import InvalidRequest, NotFound, ServiceError
+from service.errors import InvalidRequest, NotFound, NotInJson, ServiceError
 from service.inference import InferenceRequest, InferenceResponse
 from service.metadata import ModelMetadata
 from service.metrics import Metrics, RequestMetrics
@@ -158,9 +158,8 @@ class PredictPlan:
             media_type=_MEDIA_TYPE,
         )
 
-    def _encode_together(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]] | None:
-        answers = self.encoder.encode_each(outputs, counts)
-        return None if answers is None else (self.encoder.head, answers)
+    def _encode_together(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes | NotInJson]]:
+        return self.encoder.head, self.encoder.encode_each(outputs, counts)
 
     def encoder_for(self, response: InferenceResponse) -> AnswerEncoder:
         """The encoder of the version that answered, which may have replaced this one meanwhile."""

@@ -7,14 +7,17 @@ of lists of numbers. All others, and all errors, are `service.protocols.tfs`'s.
 from __future__ import annotations
 
 import re
+from itertools import accumulate, pairwise
 
 from models.manifest import Signature, Tensors
+from service.errors import NotInJson
 from service.metadata import ModelMetadata
 from service.protocols.answers import row_texts
 from service.protocols.json_rows import RowsDecoder
 from service.protocols.predict import Target
 from service.protocols.tensors import surely_within
 from service.protocols.tfs_decode import EXACT_BITS
+from service.protocols.tfs_encode import encode_predict
 from service.protocols.together import Bodies, Together, answer_together
 from service.protocols.ways import Serving, Way
 
@@ -57,6 +60,7 @@ class TfsPlan:
         self._decoder = RowsDecoder(metadata.signature)
         bits = EXACT_BITS.get(metadata.signature.inputs[0].dtype)
         self._largest = 2.0**bits if bits else None
+        self._signature = metadata.signature
         self._output = metadata.signature.outputs[0].name
         self.name, self.version = metadata.name, metadata.version
         self.counts = serving.metrics.requests(metadata.name, metadata.version, PROTOCOL)
@@ -81,6 +85,10 @@ class TfsPlan:
         # From there on, an integer might not be exact.
         return found if surely_within(values.reshape(-1), self._largest - 1) else None
 
-    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]] | None:
-        texts = row_texts(outputs[self._output], counts)
-        return None if texts is None else (b"", [b'{\n    "predictions": [[%b]]\n}' % text for text in texts])
+    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes | NotInJson]]:
+        values = outputs[self._output]
+        texts = row_texts(values, counts)
+        if texts is None:  # NaN and infinities, whose tokens are not orjson's; to run again would count it twice
+            parts = pairwise(accumulate(counts, initial=0))
+            return b"", [encode_predict({self._output: values[a:b]}, self._signature, "row") for a, b in parts]
+        return b"", [b'{\n    "predictions": [[%b]]\n}' % text for text in texts]

@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 
 from models.manifest import Tensors
 from service.engine import Engine, Model
+from service.errors import NotInJson
 
 
 class Together(NamedTuple):
     """The bodies that answer several requests, and their rows; when they were ready, and what each has cost.
 
-    `head` is the lines of HTTP, and `media_type` the type, that each of the answers has.
+    `head` is the lines of HTTP, and `media_type` the type, that each of the answers has. Of one that its form cannot
+    carry there is the error instead of a body.
     """
 
-    bodies: list[bytes]
+    bodies: list[bytes | NotInJson]
     rows: list[int]
     ended: float
     decode_seconds: float
@@ -29,8 +31,8 @@ Bodies = list[Any]
 """Bytes of text, or views of the bytes of tensors: what the protocol has put into its requests."""
 Decode = Callable[[Bodies], tuple[Tensors, list[int]] | None]
 """The rows of all bodies, and how many each has; None where it is not sure of them."""
-Encode = Callable[[Tensors, list[int]], tuple[bytes, list[bytes]] | None]
-"""The lines of HTTP that all answers have, and the body of each; None where they must be encoded one by one."""
+Encode = Callable[[Tensors, list[int]], tuple[bytes, list[bytes | NotInJson]]]
+"""The lines of HTTP that all answers have, and the body of each, or the error where it cannot be written."""
 
 
 def answer_together(
@@ -52,10 +54,7 @@ def answer_together(
     if outputs is None:
         return None
     answered = perf_counter()
-    encoded = encode(outputs, counts)
-    if encoded is None:
-        return None
+    head, answers = encode(outputs, counts)
     ended = perf_counter()
-    head, answers = encoded
     number = len(bodies)
     return Together(answers, counts, ended, (submitted - began) / number, (ended - answered) / number, head, media_type)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.manifest import Tensors, TensorSpec
+from service.errors import NotInJson
 from service.metadata import ModelMetadata
 from service.protocols.datatypes import OF_DTYPE
 from service.protocols.predict import Target
@@ -89,7 +90,7 @@ class BinaryPlan(V2Plan):
             inputs[name] = values if values.flags.aligned else values.copy()  # as `v2_tensors.from_bytes` does
         return inputs, [self._rows] * len(bodies)
 
-    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]]:
+    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes | NotInJson]]:
         """The header that says how long the JSON is, and the bodies; all have the same JSON."""
         sizes = [outputs[name].shape[1:] for name in self._names]
         if sizes != self._sizes:
@@ -100,7 +101,7 @@ class BinaryPlan(V2Plan):
             data = bytes(to_bytes(self._specs[name].dtype, outputs[name]))
             size = len(data) // len(counts)
             columns.append([data[index * size : (index + 1) * size] for index in range(len(counts))])
-        bodies = [b"".join((json, *parts)) for parts in zip(*columns, strict=True)]
+        bodies: list[bytes | NotInJson] = [b"".join((json, *parts)) for parts in zip(*columns, strict=True)]
         return b"inference-header-content-length: %d\r\n" % len(json), bodies
 
     def _most_bytes(self, sizes: list[tuple[int, ...]]) -> int:

@@ -12,12 +12,14 @@ import numpy as np
 import orjson
 
 from models.manifest import Tensors, TensorSpec
+from service.errors import NotInJson
 from service.metadata import ModelMetadata
 from service.protocols.json_rows import NumbersDecoder
 from service.protocols.predict import Target
 from service.protocols.tensors import dump
 from service.protocols.together import Bodies
 from service.protocols.v2_request import InferMessage, InputTensor
+from service.protocols.v2_tensors import to_json
 from service.protocols.v2_together import PROTOCOL, V2Plan, fits, parse_url, plain_message
 from service.protocols.ways import Serving, Way
 
@@ -105,22 +107,32 @@ class TextPlan(V2Plan):
         values = found[0].reshape(len(bodies) * self._rows, *self._shape[1:])
         return {self._numbers.name: values}, [self._rows] * len(bodies)
 
-    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]] | None:
+    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes | NotInJson]]:
         sizes = [outputs[name].shape[1:] for name in self._names]
         if sizes != self._sizes:
             self._frame, self._sizes = self._write(sizes), sizes
         begin, *others = self._frame
         columns = [_texts(outputs[name], len(counts)) for name in self._names]
-        bodies = []
+        bodies: list[bytes] = []
         for texts in zip(*columns, strict=True):
             parts = [begin]
             for text, behind in zip(texts, others, strict=True):
                 parts += (b'"data":[', text, b"]", behind)
             bodies.append(b"".join(parts))
         # orjson writes NaN as null, as the protocol has it, and so it does an infinity, which is an error.
-        if any(b"null" in body for body in bodies) and any(np.isinf(outputs[name]).any() for name in self._names):
-            return None
-        return b"", bodies
+        return b"", [
+            self._checked(body, index, outputs) if b"null" in body else body for index, body in enumerate(bodies)
+        ]
+
+    def _checked(self, body: bytes, index: int, outputs: Tensors) -> bytes | NotInJson:
+        """The answer to one of the requests, or the error where an output of its rows holds an infinity."""
+        rows = slice(index * self._rows, (index + 1) * self._rows)
+        try:
+            for name in self._names:
+                to_json(name, self._specs[name].dtype, outputs[name][rows])
+        except NotInJson as error:
+            return error
+        return body
 
     def _most_bytes(self, sizes: list[tuple[int, ...]]) -> int:
         values = sum(self._rows * int(np.prod(shape)) for shape in sizes)

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from models.manifest import Tensors, TensorSpec
-from service.errors import InvalidRequest, NotSupported
+from service.errors import InvalidRequest, NotInJson, NotSupported
 from service.metadata import ModelMetadata
 from service.protocols.datatypes import OF_DTYPE
 from service.protocols.predict import Target
@@ -65,8 +65,10 @@ class V2Plan:
             media_type=self.media_type,
         )
         if answers is not None:
-            self._statistics.decoded.add(answers.decode_seconds, len(bodies))
-            self._statistics.encoded.add(answers.encode_seconds, len(bodies))
+            failed = sum([type(body) is NotInJson for body in answers.bodies])
+            self._statistics.failed.add(answers.ended - received, failed)
+            self._statistics.decoded.add(answers.decode_seconds, len(bodies) - failed)
+            self._statistics.encoded.add(answers.encode_seconds, len(bodies) - failed)
         return answers
 
     def is_surely_short(self) -> bool:
@@ -79,7 +81,7 @@ class V2Plan:
     def _decode(self, bodies: Bodies) -> tuple[Tensors, list[int]] | None:
         raise NotImplementedError
 
-    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes]] | None:
+    def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes | NotInJson]]:
         raise NotImplementedError
 
     def _most_bytes(self, sizes: list[tuple[int, ...]]) -> int:

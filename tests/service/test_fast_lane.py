@@ -628,6 +628,9 @@ class Line:
     def take(self, request: Request, answer: Answer) -> None:
         self.told.append(answer)
 
+    def refuse(self, request: Request, error: Exception) -> None:
+        self.told.append(str(error))
+
 
 def test_who_has_left_before_the_end_of_the_turn_does_not_reach_the_runtime(store: ArtifactStore) -> None:
     publish_fake(store, batch_safe=True)

@@ -17,6 +17,7 @@ from tests.service.fakes import publish_fake
 from tests.service.processes import post
 from tests.service.test_kept_lane import both
 
+NATIVE = b'{"instances":[[%d,%d]]}'
 KINDS = ("broken", "words", "flags", "counts", "halves", "images", "scalars", "combine", "ids", "echo-float64", "gaps")
 PACKS = b"Accept-Encoding: gzip, deflate"
 
@@ -71,6 +72,7 @@ V2_ALIKE = {
     "any length": infer([1, 2, 3, 4], 1, 2, 2, 1, model="images"),
     "scalars": infer([1, 2, 3], 3, model="scalars"),
     "NaN in the answer": infer([[404, 1]], 1, 2, model="broken"),
+    "infinity in the answer": infer([1, 2, 405, 1], 2, 2, model="broken"),
     "short answer may be compressed": infer([1, 2], 1, 2, headers=(PACKS,)),
     "clients' own parameters": infer([1, 2], 1, 2, parameters={"content_type": "np"}),
     "data before the rest": post(
@@ -110,7 +112,6 @@ V2_APART = {
     "beyond the float": infer([1, 1e39], 1, 2),
     "beyond all": infer("[1,1e400]", 1, 2),
     "leading zero": infer("[1,02]", 1, 2),
-    "infinity in the answer": infer([405, 1], 1, 2, model="broken"),
     "long answer may be compressed": infer([0.1] * 400, 200, 2, headers=(PACKS,)),
     "no JSON": post(b"x" * 40, path=b"/v2/models/demo/infer"),
     "empty": post(b"", path=b"/v2/models/demo/infer"),
@@ -142,6 +143,8 @@ TFS_ALIKE = {
     "exact": predict([[2**23, 0.1]]),
     "double": predict([[2**52, 0.1]], "echo-float64"),
     "compression": predict([[0.1, 2]] * 100, "demo", PACKS),
+    "NaN in the answer": predict([[404, 1], [1, 2]], "broken"),
+    "infinity in the answer": predict([[405, 1]], "broken"),
 }
 TFS_APART = {
     "columns": predict('{"inputs":[[1,2]]}'),
@@ -160,7 +163,6 @@ TFS_APART = {
     "scalars": predict([1, 2], "scalars"),
     "any length": predict([[[[1], [2]]]], "images"),
     "NaN": predict('{"instances":[[1,NaN]]}'),
-    "NaN in the answer": predict([[404, 1]], "broken"),
     "wrong width": predict([[1]]),
     "uneven": predict([[1, 2], [3]]),
     "no rows": predict([]),
@@ -188,13 +190,28 @@ def test_head_is_known_whatever_the_length_of_the_body_is(doors: tuple[Door, Doo
         for make in (
             lambda row: infer(row, 1, 2),
             lambda row: predict([row]),
-            lambda row: post(b'{"instances":[[%d,%d]]}' % tuple(row), path=b"/models/demo/predict"),
+            lambda row: post(NATIVE % tuple(row), path=b"/models/demo/predict"),
         ):
             quick.send(make([1, 2])).answer()
             asked = doors[0].asked
             for row in ([10, 2], [100, 2], [1000, 2], [10, 2]):
                 assert quick.send(make(row)).answer() == slow.send(make(row)).answer()
             assert doors[0].asked == asked
+
+
+def test_head_that_is_too_long_by_the_length_of_its_body_is_refused_either_way(store: ArtifactStore) -> None:
+    publish_fake(store, batch_safe=True)
+    short, long = [predict('{"instances":[[1,2]]}' + " " * spaces) for spaces in (0, 1000)]
+    head = short.partition(b"\r\n\r\n")[0]
+    padding = 1024 - len(head) + len(b"POST  HTTP/1.1") - len(b"X-P: \r\n")  # as `Connection.end_head` measures it
+    padded = [each.replace(b"Host: test", b"Host: test\r\nX-P: %b" % (b"x" * padding)) for each in (short, long)]
+    with both_ways(store, 1, max_header_bytes=1024) as doors:
+        answers = []
+        for door in doors:
+            with door.connect() as wire:
+                answers.append([wire.send(request).answer() for request in (padded[0], padded[0], padded[1])])
+    assert answers[0] == answers[1]
+    assert [answer[9:12] for answer in answers[0]] == [b"200", b"200", b"431"]
 
 
 def test_numbers_at_random_get_the_same_bytes_either_way(doors: tuple[Door, Door]) -> None:
@@ -231,6 +248,21 @@ def test_requests_of_one_turn_run_as_one_batch(store: ArtifactStore, make: Any) 
         assert door.runtimes.loaded[0].batch_sizes == [5]
 
 
+@pytest.mark.parametrize(
+    "make",
+    [lambda row: infer(row, 1, 2), lambda row: post(NATIVE % tuple(row))],
+    ids=["v2", "native"],
+)
+def test_answer_that_cannot_be_written_is_an_error_to_its_own_client_alone(store: ArtifactStore, make: Any) -> None:
+    publish_fake(store, kind="broken", batch_safe=True)
+    with opened(store) as door, warm(door, make([1, 2]), 3) as wires:
+        with door.held_up():
+            for wire, first in zip(wires, (1, 405, 3), strict=True):
+                wire.send(make([first, 2]))
+        assert [wire.answer()[9:12] for wire in wires] == [b"200", b"422", b"200"]
+        assert door.runtimes.loaded[0].batch_sizes == [3]
+
+
 def test_clients_that_differ_in_what_may_be_compressed_are_not_answered_together(doors: tuple[Door, Door]) -> None:
     requests = [infer([1, 2] * 120, 120, 2, headers=headers) for headers in ((), (PACKS,))]
     with doors[0].connect() as one, doors[0].connect() as two:
@@ -243,21 +275,24 @@ def test_clients_that_differ_in_what_may_be_compressed_are_not_answered_together
         assert b"content-encoding: gzip" in two.answer()
 
 
-def test_requests_are_counted_the_same_either_way(store: ArtifactStore) -> None:
-    publish_fake(store, batch_safe=True)
+@pytest.mark.parametrize("row", [[1, 2], [404, 2], [405, 2]], ids=["numbers", "NaN", "infinity"])
+def test_requests_are_counted_the_same_either_way(store: ArtifactStore, row: list[int]) -> None:
+    publish_fake(store, kind="broken", batch_safe=True)
     pages = []
     for fast_lane in (True, False):
         with opened(store, fast_lane=fast_lane) as door, door.connect() as wire:
-            for request in (infer([1, 2], 1, 2), predict([[1, 2]])):
+            for request in (infer(row, 1, 2), predict([row]), post(NATIVE % tuple(row))):
                 for _ in range(4):
                     wire.send(request).answer()
             page = wire.send(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").answer().decode()
             stats = wire.send(b"GET /v2/models/demo/stats HTTP/1.1\r\nHost: test\r\n\r\n").answer()
             found = json.loads(stats.partition(b"\r\n\r\n")[2])["model_stats"][0]
         counts = [line for line in page.splitlines() if line.startswith("layerserve_requests_total{")]
-        pages.append((counts, found["inference_count"], found["inference_stats"]["success"]["count"]))
+        durations = {name: each["count"] for name, each in found["inference_stats"].items()}
+        pages.append((counts, found["inference_count"], found["execution_count"], durations))
     assert pages[0] == pages[1]
-    assert [line.rpartition(" ")[2] for line in pages[0][0]] == ["4.0", "4.0"]
+    assert pages[0][1:3] == (12, 12)
+    assert [line.rpartition(" ")[2] for line in pages[0][0]] == ["4.0"] * 3
 
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.manifest import Signature, TensorSpec
+from service.errors import NotInJson
 from service.protocols.answers import AnswerEncoder
 
 
@@ -34,10 +35,11 @@ def test_each_body_is_that_of_its_row_alone(dtype: str, data: st.DataObject) -> 
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, shape[0] - 1)))) - {shape[0]})
     ends = [0, *cuts, shape[0]]
     bodies = writer.encode_each({"y": values}, [end - start for start, end in pairwise(ends)])
-    if np.isfinite(values.astype(np.float64)).all():
-        assert bodies == [writer.encode({"y": values[start:end]}, labels=False) for start, end in pairwise(ends)]
-    else:
-        assert bodies is None
+    for body, (start, end) in zip(bodies, pairwise(ends), strict=True):
+        if np.isfinite(values[start:end].astype(np.float64)).all():
+            assert body == writer.encode({"y": values[start:end]}, labels=False)
+        else:
+            assert isinstance(body, NotInJson)
 
 
 @pytest.mark.parametrize(
@@ -56,5 +58,8 @@ def test_answers_of_other_forms_are_written_one_by_one(writer: AnswerEncoder, ou
     assert writer.encode_each(outputs, [2]) == [writer.encode(outputs, labels=False)]
 
 
-def test_answers_of_another_form_with_nan_are_not_written_together() -> None:
-    assert encoder("float32").encode_each({"y": np.array([1, np.nan], np.float32)}, [1, 1]) is None
+def test_error_of_an_answer_with_nan_stands_beside_other_answers() -> None:
+    well, wrong = encoder("float32").encode_each({"y": np.array([1, np.nan], np.float32)}, [1, 1])
+    assert well == encoder("float32").encode({"y": np.ones(1, np.float32)}, labels=False)
+    assert isinstance(wrong, NotInJson)
+    assert "NaN or Infinity in 1 of 1 rows" in str(wrong)
