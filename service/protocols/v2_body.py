@@ -55,11 +55,16 @@ async def answer(request: Request, json: bytes, tensors: Sequence[bytes | memory
     encoding = _accepted(request.headers.get("accept-encoding", ""))
     if encoding and len(content) >= LEAST_BYTES:
         headers |= {"content-encoding": encoding, "vary": "Accept-Encoding"}
-        compress = gzip.compress if encoding == "gzip" else zlib.compress
+        compress = _gzip if encoding == "gzip" else zlib.compress
         is_large = len(content) > _LARGE_BYTES
         content = await asyncio.to_thread(compress, content, _LEVEL) if is_large else compress(content, _LEVEL)
     media_type = "application/json" if tensors is None else "application/octet-stream"
     return Response(content, headers=headers, media_type=media_type)
+
+
+def _gzip(content: bytes, level: int) -> bytes:
+    """Without the time, so that the same answer is the same bytes."""
+    return gzip.compress(content, level, mtime=0)
 
 
 def _json_length(header: str | None) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from service.protocols.v2_body import HEADER, Body, read_body
+from service.protocols.v2_body import HEADER, Body, answer, read_body
 
 
 async def read(content: bytes, json_length: int | str, *headers: tuple[bytes, bytes]) -> Body:
@@ -39,3 +39,11 @@ async def test_tensors_begin_aligned_whatever_is_before_them(json_length: int, i
 @pytest.mark.anyio
 async def test_white_space_around_the_length_of_the_json_is_no_part_of_it() -> None:
     assert bytes((await read(b"{}tensor", " 2\t ")).json) == b"{}"
+
+
+@pytest.mark.anyio
+async def test_compressed_answer_does_not_tell_the_time() -> None:
+    request = Request({"type": "http", "headers": [(b"accept-encoding", b"gzip")]})
+    body = bytes((await answer(request, b"[0.5]" * 1000, None)).body)
+    assert gzip.decompress(body) == b"[0.5]" * 1000
+    assert body[4:8] == bytes(4)  # where gzip writes the seconds since 1970
