@@ -299,3 +299,8 @@ def test_csv_of_other_values_is_refused(body: bytes, message: str) -> None:
 def test_messagepack_of_other_values_is_refused(body: bytes, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         MESSAGEPACK.decode(body, ONE, LIMIT)
+
+
+def test_npz_does_not_tell_the_time() -> None:
+    with zipfile.ZipFile(io.BytesIO(NPZ.encode({"x": np.ones(2, np.float32)}))) as archive:
+        assert [member.date_time[0] for member in archive.infolist()] == [1980]
