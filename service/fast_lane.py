@@ -167,7 +167,7 @@ class FastLane(Collecting):
         """Whether a request need not wait for earlier ones."""
         previous: Any = self.cycle
         is_next = previous is None or previous.response_complete or type(previous) is Request
-        return is_next and not self.pipeline and has_room(self._lane, head)
+        return is_next and not self.pipeline and (not self._lane or has_room(self._lane, head))
 
     def _is_idle(self) -> bool:
         """Whether no earlier request waits for its answer."""

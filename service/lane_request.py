@@ -154,6 +154,6 @@ class Request:
 
 
 def has_room(lane: Collection[Request], head: Head) -> bool:
-    """Whether one client may have a request with this head in the lane beside others that are unanswered."""
+    """Whether one client may have a request with this head in the lane beside those that are unanswered."""
     is_little = head.length < _LITTLE_BYTES or sum([request.head.length for request in lane]) < _MOST_BYTES
     return not lane or (len(lane) < _MOST_AT_ONCE and is_little)

@@ -85,11 +85,11 @@ def row_texts(values: np.ndarray, counts: list[int]) -> list[bytes] | None:
         return None
     values = np.ascontiguousarray(values)
     if len(counts) == len(values):
-        texts = orjson.dumps(values, None, _NUMPY)[2:-2].split(b"],[")
-    else:
-        ends = accumulate(counts, initial=0)
-        texts = [orjson.dumps(values[start:end], None, _NUMPY)[2:-2] for start, end in pairwise(ends)]
-    return None if any(b"null" in text for text in texts) else texts  # NaN or Infinity
+        text = orjson.dumps(values, None, _NUMPY)[2:-2]
+        return None if b"null" in text else text.split(b"],[")  # NaN or Infinity
+    ends = accumulate(counts, initial=0)
+    texts = [orjson.dumps(values[start:end], None, _NUMPY)[2:-2] for start, end in pairwise(ends)]
+    return None if any(b"null" in text for text in texts) else texts
 
 
 def check_labels(name: str, signature: Signature) -> tuple[str, ...]:

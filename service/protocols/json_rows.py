@@ -27,6 +27,7 @@ LONGEST_EXAMPLE = 1000
 
 _MOST_LISTS = 2**13
 """More lists than these are decoded in a thread: each takes half a microsecond, and three where one of them is odd."""
+_SURELY_FEW_BYTES = 2 * _MOST_LISTS
 
 _OPENINGS = (b'{"instances":[[', b'{"instances": [[')
 _END = b"]]}"
@@ -59,7 +60,7 @@ class RowsDecoder:
 
     def is_quick(self, body: bytes | bytearray) -> bool:
         """Whether a body may be decoded on the event loop: it is short, or neither very long nor of very many lists."""
-        if len(body) <= 2 * _MOST_LISTS:
+        if len(body) <= _SURELY_FEW_BYTES:
             return True
         return len(body) <= self.most_bytes and _count_brackets(body) <= _MOST_LISTS
 
@@ -83,7 +84,9 @@ class RowsDecoder:
         None unless all are surely of the most common form, and of the signature's shape, which nobody checks after
         this; `decode` would give the same.
         """
-        if self._numbers is None or not all(map(self.is_quick, bodies)):
+        if self._numbers is None:
+            return None
+        if sum(map(len, bodies)) > _SURELY_FEW_BYTES and not all(map(self.is_quick, bodies)):
             return None
         if len(bodies) == 1:
             array = self._numbers.decode(bytes(bodies[0]), self._parser)
