@@ -80,6 +80,22 @@ class Collecting(Connection):
 
     def _take_whole(self, request: Request, raw: bytes, end: int) -> None:
         """Takes a request that has arrived: all that came of it, and where its head ends."""
+        if request.head.way:
+            self._take_kept(request, raw, end)
+        else:
+            request.body = raw[end:]
+            self._answer_whole(request)
+
+    def _take_kept(self, request: Request, raw: bytes, end: int) -> None:
+        """The same for one of another protocol, which may still be the application's."""
+        raise NotImplementedError
+
+    def _go_on_behind(self) -> None:
+        """Takes what has come behind such a request, once it has its answer."""
+        raise NotImplementedError
+
+    def _answer_whole(self, request: Request) -> None:
+        """Sees to the answer of a request that has its body."""
         raise NotImplementedError
 
     def _begin(self, request: Request, data: bytes, end: int, missing: int) -> None:

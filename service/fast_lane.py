@@ -116,6 +116,8 @@ class FastLane(Collecting):
         """Writes the answer as soon as no earlier one is missing."""
         request.answer = answer
         self._advance()
+        if request.raw:
+            self._go_on_behind()
 
     def refuse(self, request: Request, error: Exception) -> None:
         """Writes what is wrong, as `take` does."""
@@ -174,10 +176,6 @@ class FastLane(Collecting):
         is_answered = self.cycle is None or self.cycle.response_complete
         return is_answered and not (self._lane or self.pipeline)
 
-    def _take_whole(self, request: Request, raw: bytes, end: int) -> None:
-        request.body = raw[end:]
-        self._answer_whole(request)
-
     def _answer_whole(self, request: Request) -> None:
         """Does what the callbacks of the parser do for a request."""
         if self.timeout_keep_alive_task:
@@ -187,13 +185,11 @@ class FastLane(Collecting):
         self.awaits = Awaits.ANSWER
         self.steps += 1
         self._lane.append(request)
-        if request.head.is_plain and len(self.connections) == 1:
-            request.received = perf_counter()
-            self._turn.answer(request)
+        request.received = perf_counter()
+        if request.head.is_plain:
+            (self._turn.answer if len(self.connections) == 1 else self._turn.add)(request)
         else:
-            self._go(request)
-            if request.answer:
-                self._advance()
+            self.run(request)
 
     def _leave_to_uvicorn(self) -> None:
         """Lets uvicorn see the head from its beginning."""

@@ -12,7 +12,7 @@ from typing import Any
 from service.collecting import HEADS
 from service.fast_lane import FastLane
 from service.lane_heads import DECLINED, ID, TIMEOUT, Head
-from service.lane_request import Answer, Request
+from service.lane_request import Request
 from service.protocols import tfs_together, v2_binary, v2_texts
 from service.protocols.v2_body import HEADER
 
@@ -43,14 +43,6 @@ class KeptLane(FastLane):
         else:
             self._behind.append(data)
             self.flow.pause_reading()
-
-    def take(self, request: Request, answer: Answer) -> None:
-        """Writes the answer, and goes on with what has come behind its request."""
-        super().take(request, answer)
-        if request.head.way:
-            behind = self._let_go()
-            if behind and not self.transport.is_closing():
-                self.data_received(behind)
 
     def run(self, request: Request) -> None:
         """Lets the application answer a kept request that could not be answered with others."""
@@ -83,12 +75,9 @@ class KeptLane(FastLane):
                 head = Head(self.url, target, False, None, length, True, way=way, json_length=json_length, packs=packs)
                 HEADS.add(text, head)
 
-    def _take_whole(self, request: Request, raw: bytes, end: int) -> None:
+    def _take_kept(self, request: Request, raw: bytes, end: int) -> None:
         head = request.head
-        if not head.way:
-            super()._take_whole(request, raw, end)
-            return
-        parts = head.way.split(raw, end, head.json_length)
+        parts = head.way.split(raw, end, head.json_length) if head.way else None
         if parts is None:
             self.leave_to_parser(raw)
             return
@@ -96,6 +85,11 @@ class KeptLane(FastLane):
         request.common, request.body = parts
         self._behind = []
         self._answer_whole(request)
+
+    def _go_on_behind(self) -> None:
+        behind = self._let_go()
+        if behind and not self.transport.is_closing():
+            self.data_received(behind)
 
     def _let_go(self) -> bytes:
         behind = b"".join(self._behind or ())

@@ -36,10 +36,14 @@ class Turn:
 
     def add(self, request: Request) -> None:
         """Answers a request that has arrived whole, and asks for nothing special, at the end of the turn."""
-        if not self._groups:
+        groups, head = self._groups, request.head
+        if not groups:
             asyncio.get_running_loop().call_soon(self._end)
-        head = request.head
-        self._groups.setdefault((head.url, head.way, head.packs, request.common), []).append(request)
+        key = (head.url, head.way, head.packs, request.common)
+        if key in groups:
+            groups[key].append(request)
+        else:
+            groups[key] = [request]
 
     def answer(self, request: Request) -> None:
         """As `add`, but before it returns: for the only client there is, whose next request waits for this answer."""
