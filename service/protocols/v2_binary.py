@@ -60,7 +60,7 @@ class _Place(NamedTuple):
     shape: tuple[int, ...]
 
 
-class BinaryPlan(V2Plan):
+class BinaryPlan(V2Plan[bytes]):
     """For requests with the same JSON, which describes tensors of numbers and asks for bytes."""
 
     media_type = b"application/octet-stream"
@@ -76,8 +76,6 @@ class BinaryPlan(V2Plan):
         super().__init__(serving, metadata, message, names)
         self._places = places
         self._length = places[-1].stop
-        self._sizes: list[tuple[int, ...]] | None = None
-        self._json = b""
 
     def _decode(self, bodies: Bodies) -> tuple[Tensors, list[int]] | None:
         if set(map(len, bodies)) != {self._length}:
@@ -92,10 +90,7 @@ class BinaryPlan(V2Plan):
 
     def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes | NotInJson]]:
         """The header that says how long the JSON is, and the bodies; all have the same JSON."""
-        sizes = [outputs[name].shape[1:] for name in self._names]
-        if sizes != self._sizes:
-            self._json, self._sizes = self._write(sizes), sizes
-        json = self._json
+        json = self._written(outputs)
         columns = []
         for name in self._names:
             data = bytes(to_bytes(self._specs[name].dtype, outputs[name]))

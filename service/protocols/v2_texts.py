@@ -70,7 +70,7 @@ def make_plan(serving: Serving, metadata: ModelMetadata, frame: bytes, packs: bo
 WAY = Way(PROTOCOL, target_of, split, make_plan, packs=True)
 
 
-class TextPlan(V2Plan):
+class TextPlan(V2Plan[list[bytes]]):
     """For requests with the same frame, which describes one tensor of numbers and asks for outputs in JSON."""
 
     media_type = b"application/json"
@@ -89,8 +89,6 @@ class TextPlan(V2Plan):
         self._numbers = NumbersDecoder(spec)
         self._shape = tensor.shape
         self._length = tensor.num_values
-        self._sizes: list[tuple[int, ...]] | None = None
-        self._frame: list[bytes] = []
 
     def _decode(self, bodies: Bodies) -> tuple[Tensors, list[int]] | None:
         """Values come flat, or nested as the shape says, which is read here for rows of one size alone."""
@@ -108,10 +106,7 @@ class TextPlan(V2Plan):
         return {self._numbers.name: values}, [self._rows] * len(bodies)
 
     def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes | NotInJson]]:
-        sizes = [outputs[name].shape[1:] for name in self._names]
-        if sizes != self._sizes:
-            self._frame, self._sizes = self._write(sizes), sizes
-        begin, *others = self._frame
+        begin, *others = self._written(outputs)
         columns = [_texts(outputs[name], len(counts)) for name in self._names]
         bodies: list[bytes] = []
         for texts in zip(*columns, strict=True):

@@ -7,7 +7,7 @@ is left to `service.protocols.v2`, with the same answer. Where the values lie is
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from models.manifest import Tensors, TensorSpec
 from service.errors import InvalidRequest, NotInJson, NotSupported
@@ -30,7 +30,10 @@ def parse_url(url: bytes) -> Target | None:
     return Target(found[1], found[2]) if found else None
 
 
-class V2Plan:
+Written = TypeVar("Written")
+
+
+class V2Plan(Generic[Written]):
     """What one version needs for all requests that are alike. Subclasses know where the values lie.
 
     Args:
@@ -49,6 +52,7 @@ class V2Plan:
         self._specs = {spec.name: spec for spec in metadata.signature.outputs}
         self._names = names
         self._rows = message.inputs[0].shape[0]
+        self._latest: tuple[list[tuple[int, ...]], Written] | None = None
         self._statistics = serving.statistics.of(metadata.name, metadata.version)
         self.name, self.version = metadata.name, metadata.version
         self.counts = serving.metrics.requests(metadata.name, metadata.version, PROTOCOL)
@@ -82,6 +86,17 @@ class V2Plan:
         raise NotImplementedError
 
     def _encode(self, outputs: Tensors, counts: list[int]) -> tuple[bytes, list[bytes | NotInJson]]:
+        raise NotImplementedError
+
+    def _written(self, outputs: Tensors) -> Written:
+        """What answers with these outputs have beside the values; written anew where rows have other sizes."""
+        sizes = [outputs[name].shape[1:] for name in self._names]
+        if self._latest is None or self._latest[0] != sizes:
+            self._latest = sizes, self._write(sizes)
+        return self._latest[1]
+
+    def _write(self, sizes: list[tuple[int, ...]]) -> Written:
+        """What answers whose outputs have rows of these sizes have beside the values."""
         raise NotImplementedError
 
     def _most_bytes(self, sizes: list[tuple[int, ...]]) -> int:
